@@ -1,0 +1,83 @@
+"""What can go wrong, as one tree.
+
+::
+
+    AutoregError
+      + PluginError
+          - UnknownNameError    no such activation, loss, optimizer, ...   (also LookupError)
+          - DuplicateNameError  two plugins offer one name
+          - ContractError       a plugin's part broke its documented shape
+      + DataError               the table cannot be used as it is          (also ValueError)
+          - SchemaError         columns differ from those the model was fitted on
+      + OptionError             an option has no such value                (also ValueError)
+      + SearchError             every candidate failed
+      + ModelFileError          not ours, damaged, too new, or unsafe      (also ValueError)
+
+    PluginLoadWarning           one plugin could not be loaded; the others were
+    DataWarning                 a table was mended or read with a guess
+
+Every message is one line with the value, the rule and the way out.
+"""
+
+from difflib import get_close_matches
+
+
+class AutoregError(Exception):
+    """Base of all errors that a user of autoreg can mend."""
+
+
+class PluginError(AutoregError):
+    """A plugin, or a name that a plugin should have offered, is at fault."""
+
+
+class UnknownNameError(PluginError, LookupError):
+    """No plugin offers the name."""
+
+
+class DuplicateNameError(PluginError):
+    """Two plugins offer the same name."""
+
+
+class ContractError(PluginError):
+    """A part that a plugin offers does not do what its hook's page says."""
+
+
+class DataError(AutoregError, ValueError):
+    """The table or the target cannot be used as it is."""
+
+
+class SchemaError(DataError):
+    """The columns differ from those the model was fitted on."""
+
+
+class OptionError(AutoregError, ValueError):
+    """An option has a value that it cannot have."""
+
+
+class SearchError(AutoregError):
+    """The search ended without one usable candidate."""
+
+
+class ModelFileError(AutoregError, ValueError):
+    """The file is not a model of ours, or is damaged, too new or unsafe."""
+
+
+class PluginLoadWarning(UserWarning):
+    """A plugin could not be loaded; the others were."""
+
+
+class DataWarning(UserWarning):
+    """A table was read with a guess, or something in it was mended."""
+
+
+def unknown(kind: str, name: object, known: list[str] | tuple[str, ...]) -> str:
+    """Say that a name is not known, with the nearest and all known ones.
+
+    Examples
+    --------
+    >>> unknown("activation", "snak", ["relu", "snake"])
+    "no activation 'snak'; did you mean 'snake'? known: relu, snake"
+    """
+    near = get_close_matches(str(name), list(known), n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else ";"
+    return f"no {kind} '{name}'{hint} known: {', '.join(sorted(known))}"

@@ -1,0 +1,99 @@
+"""The hooks that a plugin may implement.
+
+A plugin is a module with functions marked ``@autoreg.hookimpl``, named in the entry-point group ``autoreg``.
+autoreg calls each ``register_...`` function with ``register``; call ``register(name, thing)`` once per thing
+offered. A name is lower-case letters, digits, ``_`` and ``-``, and belongs to one plugin. ``space={...}`` maps
+options of the thing to the lists or scipy distributions that a search draws from by default; further keywords
+are facts about the thing, named below.
+
+Letters for axes, used everywhere:
+
+    N  table rows      K  folds      M  members: networks trained side by side in one stack
+    B  rows in a step  D  encoded features        O  targets
+
+Functions may be called on stacked tensors, under ``torch.func.vmap`` or one member at a time. So: no change of
+arguments in place, no ``.item()``, no Python ``if`` on tensor values, randomness only from torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pluggy import HookimplMarker, HookspecMarker
+
+hookspec = HookspecMarker("autoreg")
+hookimpl = HookimplMarker("autoreg")
+
+
+@hookspec
+def register_activations(register: Callable[..., None]) -> None:
+    """Offer activations: ``register(name, activation)``.
+
+    activation : elementwise function, tensor of any shape -> tensor of that shape and dtype; or an ``nn.Module``
+        class that takes no arguments, whose parameters each member then learns for itself.
+    """
+
+
+@hookspec
+def register_losses(register: Callable[..., None]) -> None:
+    """Offer losses: ``register(name, loss, outputs_per_target=1, point=None, target_scaling="standard")``.
+
+    loss : function ``(prediction, target, **options) -> one value per row``, ``(..., B, O)`` -> ``(..., B)``.
+        It never averages over rows: autoreg takes the weighted mean over B and the sum over M.
+    point : function from the network's output to what is predicted, e.g. ``exp`` for a log link.
+    target_scaling : ``"standard"``, or None when the loss needs the target in its own units.
+    """
+
+
+@hookspec
+def register_optimizers(register: Callable[..., None]) -> None:
+    """Offer optimizers: ``register(name, make)``, ``make(**options)`` -> ``autoreg.gradients.GradientTransform``."""
+
+
+@hookspec
+def register_networks(register: Callable[..., None]) -> None:
+    """Offer networks: ``register(name, make)``.
+
+    make : function ``(n_features, n_outputs, activation, **sizes) -> nn.Module``, mapping (B, D) to (B, O), or to
+        (B, k, O): k views whose losses and predictions are averaged. One plain network; autoreg stacks M of them.
+        ``activation()`` returns a fresh activation module.
+    """
+
+
+@hookspec
+def register_encodings(register: Callable[..., None]) -> None:
+    """Offer encodings: ``register(name, make)``.
+
+    make : function ``(statistics, **options) -> nn.Module``; ``statistics`` is an
+        ``autoreg.encoding.FoldStatistics`` of one fold's training rows. The module maps ``(numbers, codes)``,
+        (..., B, Dn) float with NaN and (..., B, Dc) integer, to (..., B, D), and has an attribute ``n_features``
+        = D. Shapes depend on ``statistics.layout`` and the options alone.
+    """
+
+
+@hookspec
+def register_strategies(register: Callable[..., None]) -> None:
+    """Offer search strategies: ``register(name, propose, facts...)``.
+
+    propose : function ``(space, results, n, seed) -> candidates``; it sees numbers and names only.
+        space : ``autoreg.space.Space``; results : finished ``autoreg.results.CandidateResult``s, empty at first;
+        n : how many to propose, or None for as many as the strategy wants. An empty list ends the search.
+    """
+
+
+@hookspec
+def register_companions(register: Callable[..., None]) -> None:
+    """Offer companions: ``register(name, make)``.
+
+    make : function ``(layout, random_state) -> scikit-learn regressor``. It is fitted on the coded table as one
+        float matrix, numbers first (NaN = missing), then category codes; ``layout`` is an
+        ``autoreg.encoding.TableLayout`` that says which is which.
+    """
+
+
+@hookspec
+def search_finished(results: object, model: object) -> None:
+    """Look at a finished search, for instance to log it. An error here is a warning; it never loses the fit.
+
+    results : ``autoreg.results.SearchResults``; model : ``autoreg.model.FittedModel``.
+    """

@@ -1,0 +1,102 @@
+"""Name -> thing, with the plugin that owns it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from autoreg.errors import ContractError, DuplicateNameError, UnknownNameError, unknown
+
+KINDS = ("activation", "loss", "optimizer", "network", "encoding", "strategy", "companion")
+
+_NAME = re.compile(r"^[a-z0-9][a-z0-9_-]*$")
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The plugin that offers a thing, and the distribution it came in."""
+
+    plugin: str
+    distribution: str = ""
+    version: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.distribution} {self.version}".strip() or self.plugin
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered thing."""
+
+    kind: str
+    name: str
+    thing: Any
+    owner: Owner
+    space: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Registry:
+    """All things that plugins offer.
+
+    Examples
+    --------
+    >>> registry = Registry()
+    >>> registry.add("activation", "half", lambda x: x / 2, Owner("mine"))
+    >>> registry.get("activation", "half").thing(4.0)
+    2.0
+    """
+
+    def __init__(self) -> None:
+        self._entries: dict[tuple[str, str], list[Entry]] = {}
+
+    def add(
+        self,
+        kind: str,
+        name: str,
+        thing: Any,
+        owner: Owner,
+        *,
+        space: Mapping[str, Any] | None = None,
+        **facts: Any,
+    ) -> None:
+        """Put a thing under a name. A second owner of the name is noted and fails when the name is asked for."""
+        if kind not in KINDS:
+            raise ContractError(unknown("kind of part", kind, KINDS))
+        if not isinstance(name, str) or not _NAME.match(name):
+            raise ContractError(
+                f"{kind} name {name!r} from {owner}: use lower-case letters, digits, '-' and '_'"
+            )
+        if not callable(thing):
+            raise ContractError(f"{kind} '{name}' from {owner}: {thing!r} is not callable")
+        entries = self._entries.setdefault((kind, name), [])
+        entries[:] = [entry for entry in entries if entry.owner != owner]
+        entries.append(Entry(kind, name, thing, owner, dict(space or {}), facts))
+
+    def get(self, kind: str, name: str) -> Entry:
+        """Look a name up.
+
+        Raises
+        ------
+        UnknownNameError
+            When no plugin offers it.
+        DuplicateNameError
+            When two do.
+        """
+        entries = self._entries.get((kind, name), [])
+        if not entries:
+            raise UnknownNameError(unknown(kind, name, self.names(kind)))
+        if len(entries) > 1:
+            owners = " and ".join(str(entry.owner) for entry in entries)
+            raise DuplicateNameError(f"{kind} '{name}' is offered by {owners}: uninstall or block one of them")
+        return entries[0]
+
+    def names(self, kind: str) -> list[str]:
+        """All names of a kind, sorted."""
+        return sorted(name for k, name in self._entries if k == kind)
+
+    def __iter__(self) -> Iterator[Entry]:
+        for key in sorted(self._entries):
+            yield from self._entries[key]

@@ -1,0 +1,95 @@
+"""What a search found, as small frozen values. No tensors here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from autoreg.space import Candidate
+
+
+@dataclass(frozen=True)
+class CandidateResult:
+    """How one candidate, or one companion, did on the folds.
+
+    Attributes
+    ----------
+    index : int
+        Its place in the order of proposal; companions come after the candidates.
+    candidate : Candidate or None
+        None for a companion.
+    name : str
+        What a person reads: the companion's name, or the candidate's short description.
+    scores : tuple of float, (K,)
+        One score a fold, scikit-learn's sign (greater is better); NaN for a failed candidate.
+    rmse : tuple of float, (K,)
+        Root mean squared error a fold, in the target's units.
+    epoch : int
+        The epoch chosen jointly over the folds; 0 for a companion.
+    seconds : float
+        Its share of the fitting time.
+    curve : tuple of float
+        Mean validation RMSE after each epoch; empty for a companion.
+    train_curve : tuple of float
+        Mean training loss in each epoch; empty for a companion.
+    failure : str
+        Why it failed; empty when it did not.
+    """
+
+    index: int
+    candidate: Candidate | None
+    name: str
+    scores: tuple[float, ...]
+    rmse: tuple[float, ...]
+    epoch: int = 0
+    seconds: float = 0.0
+    curve: tuple[float, ...] = ()
+    train_curve: tuple[float, ...] = ()
+    failure: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def score(self) -> float:
+        """Mean score over the folds."""
+        return sum(self.scores) / len(self.scores) if self.scores else float("nan")
+
+    @property
+    def is_companion(self) -> bool:
+        return self.candidate is None
+
+
+@dataclass(frozen=True)
+class SearchResults:
+    """All candidates and companions of a search, best first within `ranked`."""
+
+    candidates: tuple[CandidateResult, ...]
+    companions: tuple[CandidateResult, ...]
+    scoring: str
+    n_folds: int
+    seconds: float
+    verdict: str = ""
+
+    @property
+    def ranked(self) -> list[CandidateResult]:
+        """Candidates and companions by mean score, failures last."""
+        rows = [*self.candidates, *self.companions]
+        return sorted(rows, key=lambda row: (row.score != row.score, -row.score, row.index))
+
+    @property
+    def best(self) -> CandidateResult:
+        """The best candidate (a network)."""
+        return next(row for row in self.ranked if not row.is_companion)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a search stands, as told to a progress bar."""
+
+    stage: str
+    fraction: float
+    candidates: int = 0
+    candidates_left: int = 0
+    rung: int = 0
+    best: float = float("nan")
+    seconds_left: float = float("nan")

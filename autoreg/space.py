@@ -1,0 +1,207 @@
+"""Candidates and the space they are drawn from: names, numbers and distributions, no tensors.
+
+A candidate is a set of `NeuralRegressor` parameters; an option of a named part is written ``network__depth``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from autoreg.errors import OptionError, unknown
+
+PARTS = ("encoding", "network", "activation", "loss", "optimizer")
+"""Parameters whose value names a thing from the registry."""
+
+DEFAULTS: dict[str, Any] = {
+    "network": "mlp",
+    "activation": "relu",
+    "loss": "squared_error",
+    "optimizer": "adamw",
+    "encoding": "plain",
+    "learning_rate": 1e-3,
+    "schedule": "cosine",
+    "max_epochs": 100,
+    "batch_size": "auto",
+    "target_scaling": "standard",
+    "early_stopping": False,
+    "n_iter_no_change": 10,
+}
+"""What `NeuralRegressor` does when nothing is said; its constructor shows the same values."""
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """One point of the search space.
+
+    Parameters
+    ----------
+    parameters : mapping of str to value
+        `NeuralRegressor` parameters, options of parts as ``part__option``.
+
+    Examples
+    --------
+    >>> c = Candidate({"learning_rate": 0.01, "network__depth": 2})
+    >>> c["learning_rate"], c["activation"], c.options("network")
+    (0.01, 'relu', {'depth': 2})
+    >>> c.label
+    'mlp(depth=2) relu lr 0.01'
+    """
+
+    parameters: Mapping[str, Any]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.parameters[name] if name in self.parameters else DEFAULTS[name]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Candidate) and dict(self.parameters) == dict(other.parameters)
+
+    def __hash__(self) -> int:
+        return hash(tuple(sorted((name, repr(value)) for name, value in self.parameters.items())))
+
+    def options(self, part: str) -> dict[str, Any]:
+        """Options of one part, without the prefix."""
+        prefix = part + "__"
+        return {name[len(prefix) :]: value for name, value in self.parameters.items() if name.startswith(prefix)}
+
+    @cached_property
+    def label(self) -> str:
+        """A short description that tells candidates apart."""
+        sizes = ", ".join(f"{key}={short(value)}" for key, value in self.options("network").items())
+        words = [short(self["network"]) + (f"({sizes})" if sizes else ""), short(self["activation"])]
+        if self["encoding"] != DEFAULTS["encoding"]:
+            words.append(short(self["encoding"]))
+        if self["loss"] != DEFAULTS["loss"]:
+            words.append(short(self["loss"]))
+        if self["optimizer"] != DEFAULTS["optimizer"]:
+            words.append(short(self["optimizer"]))
+        return " ".join([*words, f"lr {self['learning_rate']:.4g}"])
+
+
+def short(value: Any) -> str:
+    """A value as a person would write it in a table.
+
+    >>> short(0.1 + 0.2), short("relu"), short(len)
+    ('0.3', 'relu', 'len')
+    """
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, (str, int, bool, type(None), list, tuple, dict)):
+        return str(value)
+    return getattr(value, "__name__", type(value).__name__)
+
+
+@dataclass(frozen=True)
+class Space:
+    """What a strategy may draw from.
+
+    Attributes
+    ----------
+    dimensions : tuple of mappings
+        Parameter name -> list of values or scipy distribution. Several mappings are alternatives, as a list of
+        dicts is for scikit-learn's GridSearchCV.
+    size : mapping
+        Facts about the table that a plan may depend on: ``n_rows``, ``n_features``, ``n_categories``, ``n_targets``, ``n_folds``.
+    effort : str
+        ``quick``, ``balanced`` or ``thorough``.
+    """
+
+    dimensions: tuple[Mapping[str, Any], ...]
+    size: Mapping[str, int]
+    effort: str = "balanced"
+
+
+def as_dimensions(space: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None) -> tuple[dict[str, Any], ...]:
+    """Bring a user's space to a tuple of dicts and check its shape.
+
+    Raises
+    ------
+    OptionError
+        For a dimension that is neither a non-empty list nor a distribution.
+    """
+    alternatives = [space or {}] if isinstance(space, Mapping) or space is None else list(space)
+    for alternative in alternatives:
+        for name, values in alternative.items():
+            if hasattr(values, "rvs"):
+                continue
+            if isinstance(values, str) or not isinstance(values, Iterable) or not list(values):
+                raise OptionError(f"space {name}={values!r}: give a non-empty list of values or a scipy distribution")
+            check_parameter(name)
+    return tuple(dict(alternative) for alternative in alternatives)
+
+
+def check_parameter(name: str) -> None:
+    """Raise `OptionError` unless `name` can be a dimension of the space."""
+    part = name.split("__", 1)[0]
+    if name not in DEFAULTS and not ("__" in name and part in PARTS):
+        raise OptionError(unknown("search dimension", name, [*DEFAULTS, *(f"{part}__OPTION" for part in PARTS)]))
+
+
+_RANGE = re.compile(r"^\s*(?P<low>[^,\s]+?)\s*\.\.\s*(?P<high>[^,:\s]+)\s*(?::\s*(?P<kind>\w+))?\s*$")
+
+
+def parse_dimension(text: str) -> tuple[str, Any]:
+    """Read ``name=values`` as the command line's ``--space`` gives it.
+
+    Parameters
+    ----------
+    text : str
+        ``learning_rate=1e-4..1e-1:log``, ``network__depth=1..4`` or ``activation=relu,silu``.
+
+    Returns
+    -------
+    name : str
+    values : list or scipy distribution
+
+    Raises
+    ------
+    OptionError
+        When it cannot be read.
+
+    Examples
+    --------
+    >>> parse_dimension("network__depth=1,2,3")
+    ('network__depth', [1, 2, 3])
+    >>> name, distribution = parse_dimension("learning_rate=1e-4..1e-1:log")
+    >>> distribution.support()
+    (0.0001, 0.1)
+    """
+    from scipy import stats
+
+    name, equals, values = text.partition("=")
+    name = name.strip()
+    if not equals or not values.strip():
+        raise OptionError(f"space '{text}': write NAME=a,b,c or NAME=low..high, with :log for a log scale")
+    check_parameter(name)
+    match = _RANGE.match(values)
+    if not match:
+        return name, [_literal(value) for value in values.split(",")]
+    low, high, kind = _literal(match["low"]), _literal(match["high"]), match["kind"] or "uniform"
+    if not isinstance(low, (int, float)) or not isinstance(high, (int, float)) or not low < high:
+        raise OptionError(f"space '{text}': a range needs two numbers, the lower one first")
+    if kind == "log" and low <= 0:
+        raise OptionError(f"space '{text}': a log scale starts above zero")
+    if kind not in ("uniform", "log"):
+        raise OptionError(f"space '{text}': {unknown('scale', kind, ['uniform', 'log'])}")
+    if isinstance(low, int) and isinstance(high, int) and kind == "uniform":
+        return name, stats.randint(low, high + 1)
+    return name, stats.loguniform(low, high) if kind == "log" else stats.uniform(low, high - low)
+
+
+def _literal(text: str) -> Any:
+    """A number, true, false or null where it reads as one, otherwise the text."""
+    text = text.strip()
+    try:
+        return json.loads(text.lower() if text.lower() in ("true", "false", "none", "null") else text)
+    except ValueError:
+        pass
+    if text.lower() == "none":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return text
