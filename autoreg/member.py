@@ -1,0 +1,77 @@
+"""One network with what stands before and behind it: encoding, network, target scaling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Point = Callable[[Tensor], Tensor]
+
+
+class Member(nn.Module):
+    """Encoding and network, with the target's centre and spread as buffers.
+
+    Parameters
+    ----------
+    encoding : nn.Module
+        ``(numbers, codes)``, (B, Dn) and (B, Dc), to (B, D).
+    network : nn.Module
+        (B, D) to (B, O') or (B, k, O').
+    center, spread : Tensor, (O,), float64
+        The network's output times `spread` plus `center` is in the target's units.
+    """
+
+    leading_axes = True
+
+    def __init__(self, encoding: nn.Module, network: nn.Module, center: Tensor, spread: Tensor) -> None:
+        super().__init__()
+        self.encoding = encoding
+        self.network = network
+        self.register_buffer("center", center)
+        self.register_buffer("spread", spread)
+
+    center: Tensor
+    spread: Tensor
+
+    def forward(self, numbers: Tensor, codes: Tensor) -> Tensor:
+        """The network's output, in scaled units."""
+        return self.network(self.encoding(numbers, codes))
+
+    def original_units(self, output: Tensor, point: Point | None, views: bool) -> Tensor:
+        """Predictions from the network's output.
+
+        Parameters
+        ----------
+        output : Tensor, (..., B, O') or (..., B, k, O') with `views`
+        point : function or None
+            The loss's link from output to what is predicted.
+
+        Returns
+        -------
+        Tensor, (..., B, O), float64
+        """
+        prediction = output if point is None else point(output)
+        if views:
+            prediction = prediction.mean(-2)
+        return prediction.double() * self.spread.unsqueeze(-2) + self.center.unsqueeze(-2)
+
+
+def has_views(output: Tensor, stacked: bool) -> bool:
+    """Whether a network's output holds k views: (B, k, O'), or (M, B, k, O') stacked."""
+    return output.ndim == (4 if stacked else 3)
+
+
+def seed_layers(module: nn.Module, seed: int, mix: Callable[..., int]) -> None:
+    """Give every layer that keeps a random stream of its own (buffers ``seed`` and ``step``) the member's seed."""
+    streams = [layer for layer in module.modules() if {"seed", "step"} <= set(layer._buffers)]
+    for index, layer in enumerate(streams):
+        # 31 bits: the layers hash in 32-bit words
+        layer._buffers["seed"] = torch.as_tensor(mix(seed, index) & 0x7FFFFFFF)
+
+
+def step_buffers(stack: nn.Module) -> list[Any]:
+    """The step counters of the layers with a random stream of their own, each (M,)."""
+    return [layer._buffers["step"] for layer in stack.modules() if {"seed", "step"} <= set(layer._buffers)]

@@ -1,0 +1,335 @@
+"""Turning M networks of one kind into one module over ``(M, B, ...)`` tensors.
+
+Three ways, tried in this order for every module of the tree:
+
+* *by rule*: `nn.Linear`, containers, elementwise torch modules, and classes that declare ``leading_axes = True``
+  run their layers once over the leading axis;
+* *vmap*: any other module runs under ``torch.func.vmap``;
+* *one at a time*: a module that vmap refuses, whose rows depend on each other or that draws random numbers.
+
+The names of parameters and buffers stay those of a single module, so a member's state is a slice.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Identity)
+
+ELEMENTWISE = (
+    nn.CELU, nn.ELU, nn.GELU, nn.Hardshrink, nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh, nn.LeakyReLU,
+    nn.LogSigmoid, nn.Mish, nn.ReLU, nn.ReLU6, nn.SELU, nn.SiLU, nn.Sigmoid, nn.Softplus, nn.Softshrink,
+    nn.Softsign, nn.Tanh, nn.Tanhshrink, nn.Threshold,
+)  # fmt: skip
+
+
+def stack_modules(modules: Sequence[nn.Module], seeds: Sequence[int] | None = None) -> nn.Module:
+    """Stack modules of one program into one module.
+
+    Parameters
+    ----------
+    modules : sequence of nn.Module
+        M modules with equal types and shapes; their numbers may differ. They are not changed.
+    seeds : sequence of int, optional
+        Each member's seed, for modules that draw random numbers of their own.
+
+    Returns
+    -------
+    nn.Module
+        Takes (M, B, ...) where a single one takes (B, ...).
+
+    Examples
+    --------
+    >>> stack = stack_modules([nn.Linear(3, 2), nn.Linear(3, 2)])
+    >>> stack(torch.zeros(2, 5, 3)).shape, stack.weight.shape
+    (torch.Size([2, 5, 2]), torch.Size([2, 2, 3]))
+    """
+    first = modules[0]
+    if type(first) is nn.Linear or type(first) in ELEMENTWISE or type(first) in CONTAINERS or _leads(first):
+        stacked = _shell(modules)
+        for name in first._modules:
+            children = [module._modules[name] for module in modules]
+            stacked._modules[name] = None if children[0] is None else stack_modules(children, seeds)  # type: ignore[arg-type]
+        if type(first) is nn.Linear:
+            stacked.forward = _LinearForward(stacked)  # type: ignore[method-assign]
+        return stacked
+    stacked = _deep_shell(modules)
+    stacked.forward = Mapped(stacked, copy.deepcopy(first), seeds or range(len(modules)))  # type: ignore[method-assign]
+    return stacked
+
+
+def _leads(module: nn.Module) -> bool:
+    # asked of the class itself: a subclass may have another forward
+    return bool(vars(type(module)).get("leading_axes", False))
+
+
+def _shell(modules: Sequence[nn.Module]) -> nn.Module:
+    """A copy of the first module with its own tensors stacked and its children left out."""
+    first = modules[0]
+    stacked = copy.copy(first)
+    stacked._parameters, stacked._buffers, stacked._modules = {}, {}, {}
+    for name, parameter in first._parameters.items():
+        stacked._parameters[name] = (
+            None
+            if parameter is None
+            else nn.Parameter(
+                torch.stack([module._parameters[name].detach() for module in modules]),  # type: ignore[union-attr]
+                requires_grad=parameter.requires_grad,
+            )
+        )
+    for name, buffer in first._buffers.items():
+        stacked._buffers[name] = (
+            None if buffer is None else torch.stack([module._buffers[name] for module in modules])  # type: ignore[misc]
+        )
+    return stacked
+
+
+def _deep_shell(modules: Sequence[nn.Module]) -> nn.Module:
+    stacked = _shell(modules)
+    for name, child in modules[0]._modules.items():
+        children = [module._modules[name] for module in modules]
+        stacked._modules[name] = None if child is None else _deep_shell(children)  # type: ignore[arg-type]
+    return stacked
+
+
+class _LinearForward:
+    """`nn.Linear` over a leading axis."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def __call__(self, x: Tensor) -> Tensor:
+        weight, bias = self.module.weight, self.module.bias
+        inner = x.reshape(x.shape[0], -1, x.shape[-1])
+        out = (
+            torch.bmm(inner, weight.mT)
+            if bias is None
+            else torch.baddbmm(bias.unsqueeze(1), inner, weight.mT)
+        )
+        return out.view(*x.shape[:-1], out.shape[-1])
+
+
+class Mapped:
+    """The forward of a stacked module that knows nothing of stacks.
+
+    Attributes
+    ----------
+    one_at_a_time : bool or None
+        Decided at the first call, by comparing both ways on a few rows.
+    reason : str
+        Why the members run one at a time.
+    counts : list of int or None
+        How many of the B rows are real for each member; the others are padding. Set by the engine for each step.
+    """
+
+    def __init__(self, stacked: nn.Module, template: nn.Module, seeds: Iterable[int]) -> None:
+        self.stacked, self.template, self.seeds = stacked, template, [int(seed) for seed in seeds]
+        self.one_at_a_time: bool | None = None
+        self.reason = ""
+        self.counts: list[int] | None = None
+        self.step = 0
+
+    def keep(self, members: Sequence[int]) -> None:
+        """Go on with some members only."""
+        self.seeds = [self.seeds[m] for m in members]
+        self.counts = None
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        self.template.train(self.stacked.training)
+        if self.one_at_a_time is None:
+            self.one_at_a_time = self._must_separate(*inputs)
+        parameters, buffers = self._tensors()
+        if self.one_at_a_time:
+            return self._loop(parameters, buffers, self.counts, *inputs)
+        return self._vmap(parameters, buffers, *inputs)
+
+    def _tensors(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        return dict(self.stacked.named_parameters()), dict(self.stacked.named_buffers())
+
+    def _vmap(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], *inputs: Tensor) -> Tensor:
+        def call(p: dict[str, Tensor], b: dict[str, Tensor], *x: Tensor) -> Tensor:
+            return functional_call(self.template, (p, b), x)
+
+        return vmap(call)(parameters, buffers, *inputs)
+
+    def _loop(
+        self,
+        parameters: dict[str, Tensor],
+        buffers: dict[str, Tensor],
+        counts: list[int] | None,
+        *inputs: Tensor,
+    ) -> Tensor:
+        # unbind once: selecting member by member would add M full-size gradients
+        split = {name: tensor.unbind() for name, tensor in parameters.items()}
+        outputs = []
+        rows = inputs[0].shape[1]
+        for m, seed in enumerate(self.seeds):
+            count = rows if counts is None else counts[m]
+            own = {name: tensors[m] for name, tensors in split.items()}
+            views = {name: tensor[m] for name, tensor in buffers.items()}
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(mix(seed, self.step))
+                output = functional_call(self.template, (own, views), tuple(x[m, :count] for x in inputs))
+            missing = rows - count
+            outputs.append(
+                torch.cat([output, output.new_zeros(missing, *output.shape[1:])]) if missing else output
+            )
+        return torch.stack(outputs)
+
+    @torch.no_grad()
+    def _must_separate(self, *inputs: Tensor) -> bool:
+        """Whether vmap refuses the module, or gives other numbers than one member at a time on few rows."""
+        few = [x[:, :8].detach() for x in inputs]
+        fewer = [x[:, :5] for x in few]
+        parameters, buffers = self._tensors()
+
+        def fresh() -> dict[str, Tensor]:
+            return {name: buffer.clone() for name, buffer in buffers.items()}
+
+        alone = self._loop(parameters, fresh(), None, *few)
+        try:
+            together = self._vmap(parameters, fresh(), *few)
+        except Exception as error:  # vmap has no error class of its own for what it refuses
+            self.reason = str(error).splitlines()[0]
+            return True
+        if not torch.allclose(alone, together, rtol=1e-3, atol=1e-5, equal_nan=True):
+            self.reason = "vmap gives other numbers"
+        elif not torch.allclose(
+            alone[:, :5], self._loop(parameters, fresh(), None, *fewer), rtol=1e-3, atol=1e-5, equal_nan=True
+        ):
+            self.reason = "rows depend on each other"
+        return bool(self.reason)
+
+
+def mapped_forwards(stack: nn.Module) -> list[Mapped]:
+    """All vmapped or looped parts of a stack."""
+    return [module.forward for module in stack.modules() if isinstance(module.forward, Mapped)]
+
+
+def member_state(stack: nn.Module, m: int) -> dict[str, Tensor]:
+    """Member m's parameters and buffers, as copies under a single module's names."""
+    return {name: tensor[m].detach().clone() for name, tensor in state_tensors(stack).items()}
+
+
+def state_tensors(stack: nn.Module) -> dict[str, Tensor]:
+    """Every parameter and buffer by name, non-persistent buffers too."""
+    return {**dict(stack.named_parameters()), **dict(stack.named_buffers())}
+
+
+def keep_members(stack: nn.Module, members: Sequence[int]) -> None:
+    """Shrink a stack to the given members, in that order; parameters are left to `FlatParameters.keep`."""
+    index = torch.as_tensor(members)
+    for module in stack.modules():
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = buffer[index.to(buffer.device)]
+        if isinstance(module.forward, Mapped):
+            module.forward.keep(members)
+
+
+class FlatParameters:
+    """All trained parameters of a stack in one (M, P) tensor, of which the parameters are views.
+
+    An elementwise optimizer then needs a handful of large operations. A matrix of `nn.Linear` lies transposed,
+    (M, in, out) in memory, which is what the matrix product of a step reads.
+
+    Attributes
+    ----------
+    flat : Tensor, (M, P)
+    names : list of str
+    """
+
+    def __init__(self, stack: nn.Module) -> None:
+        self.parameters: dict[str, nn.Parameter] = {
+            name: parameter for name, parameter in stack.named_parameters() if parameter.requires_grad
+        }
+        self.names = list(self.parameters)
+        linear = {
+            f"{prefix}.weight" if prefix else "weight"
+            for prefix, module in stack.named_modules()
+            if isinstance(module.forward, _LinearForward)
+        }
+        self._transposed = {name: name in linear for name in self.names}
+        self._sizes = {name: parameter[0].numel() for name, parameter in self.parameters.items()}
+        self._shapes = {name: parameter.shape[1:] for name, parameter in self.parameters.items()}
+        members = len(next(iter(state_tensors(stack).values()))) if state_tensors(stack) else 0
+        blocks = [self._block(name, parameter.data) for name, parameter in self.parameters.items()]
+        self.flat = torch.cat(blocks, dim=1).contiguous() if blocks else torch.zeros(members, 0)
+        self._bind()
+
+    def _block(self, name: str, tensor: Tensor) -> Tensor:
+        tensor = tensor.mT if self._transposed[name] else tensor
+        return tensor.reshape(tensor.shape[0], -1)
+
+    def views(self, flat: Tensor) -> dict[str, Tensor]:
+        """An (M', P) tensor as named tensors of the parameters' shapes."""
+        out, start = {}, 0
+        for name in self.names:
+            block = flat[:, start : start + self._sizes[name]]
+            shape = self._shapes[name]
+            if self._transposed[name]:
+                out[name] = block.view(-1, shape[1], shape[0]).mT
+            else:
+                out[name] = block.view(-1, *shape)
+            start += self._sizes[name]
+        return out
+
+    def _bind(self) -> None:
+        for name, view in self.views(self.flat).items():
+            self.parameters[name].data = view
+
+    def flatten(self, tensors: Sequence[Tensor | None]) -> Tensor:
+        """Tensors in the parameters' order, such as gradients, as one (M, P) tensor; None counts as zeros."""
+        blocks = [
+            self._block(
+                name, self.parameters[name].new_zeros(self.parameters[name].shape) if t is None else t
+            )
+            for name, t in zip(self.names, tensors, strict=True)
+        ]
+        return torch.cat(blocks, dim=1)
+
+    def repeat(self, values: dict[str, Any]) -> Tensor:
+        """One number per parameter spread over its elements, (P,)."""
+        return torch.cat(
+            [
+                torch.full(
+                    (self._sizes[name],), float(values[name]), dtype=self.flat.dtype, device=self.flat.device
+                )
+                for name in self.names
+            ]
+        )
+
+    def keep(self, members: Sequence[int]) -> None:
+        """Go on with some members only."""
+        self.flat = self.flat[torch.as_tensor(members, device=self.flat.device)].contiguous()
+        self._bind()
+
+    def load(self, flat: Tensor) -> Tensor:
+        """Use other values, (M, P); returns those used before."""
+        before, self.flat = self.flat, flat
+        self._bind()
+        return before
+
+
+def mix(*numbers: int) -> int:
+    """A 63-bit seed from several integers, by splitmix64 steps; equal on every machine.
+
+    >>> mix(1, 2) == mix(1, 2), mix(1, 2) == mix(2, 1)
+    (True, False)
+    """
+    state = 0
+    for number in numbers:
+        state = (state ^ (number & 0xFFFFFFFFFFFFFFFF)) + 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
+        state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
+        state = (state ^ (state >> 27)) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
+        state ^= state >> 31
+    return state & 0x7FFFFFFFFFFFFFFF
+
+
+Factory = Callable[[], nn.Module]

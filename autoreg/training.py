@@ -1,0 +1,447 @@
+"""The training loop: one stack of members, from first weights to the weights of each candidate's best epoch.
+
+Knows tensors and functions, no names.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from autoreg.batches import Batches, EpochBatches, Order
+from autoreg.member import Member, Point, has_views, step_buffers
+from autoreg.schedules import Schedule
+from autoreg.stacking import (
+    FlatParameters,
+    keep_members,
+    mapped_forwards,
+    member_state,
+    mix,
+    stack_modules,
+)  # fmt: skip
+from autoreg.updates import OptimizerPart, Updates, infer_roles
+
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+Score = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+VALIDATION_ELEMENTS = 1 << 16
+"""Rows times members that one validation chunk holds."""
+
+ENCODED_BYTES = 1 << 30
+"""Encodings without parameters are computed once for all rows when they fit into this."""
+
+
+@dataclass(frozen=True)
+class LossPart:
+    """A loss as the engine takes it: ``function(prediction, target) -> (..., B)``, and what its output predicts."""
+
+    function: LossFunction
+    point: Point | None = None
+    key: Hashable = None
+
+
+@dataclass(frozen=True)
+class MemberSpec:
+    """One member before training.
+
+    Attributes
+    ----------
+    module : Member
+        Initialised under the member's seed.
+    candidate : int
+        Members of one candidate stop together, and their best epoch is chosen together.
+    train, valid : array of int
+        The fold's rows; `valid` may be empty.
+    encoding_key : hashable
+        Equal for members whose encodings without parameters give the same numbers.
+    """
+
+    module: Member
+    candidate: int
+    train: NDArray[np.int64]
+    valid: NDArray[np.int64]
+    seed: int
+    loss: LossPart
+    optimizer: OptimizerPart
+    learning_rate: float
+    schedule: Schedule
+    batch_size: int
+    encoding_key: Hashable = None
+
+
+@dataclass(frozen=True)
+class StackSpec:
+    """A stack before training.
+
+    Attributes
+    ----------
+    members : sequence of MemberSpec
+        All members of a candidate, side by side.
+    max_epochs : int
+    score : function
+        ``score(y, prediction, weight) -> (M,)``, greater is better; y, prediction (M, V, O), weight (M, V) with
+        zeros for padding.
+    choose_epoch : bool
+        Keep the weights of the epoch with the best mean score over a candidate's members, instead of the last.
+    patience : int or None
+        A candidate leaves after this many epochs without a better score.
+    """
+
+    members: Sequence[MemberSpec]
+    max_epochs: int
+    score: Score
+    choose_epoch: bool = True
+    patience: int | None = None
+    dtype: torch.dtype = torch.float32
+
+
+@dataclass(frozen=True)
+class Data:
+    """A coded table and its target as tensors: (N, Dn), (N, Dc), (N, O) float64; sample weights (N,) or None."""
+
+    numbers: Tensor
+    codes: Tensor
+    target: Tensor
+    sample_weight: NDArray[np.float64] | None = None
+
+
+@dataclass
+class CandidateOutcome:
+    """What became of a candidate.
+
+    Attributes
+    ----------
+    states : list of dict
+        Each member's parameters and buffers at the chosen epoch.
+    predictions : list of array, each (V, O) float64
+        Of each member's validation rows, at the chosen epoch.
+    scores : list of float
+        Each member's.
+    """
+
+    candidate: int
+    epoch: int = 0
+    score: float = -np.inf
+    states: list[dict[str, Tensor]] = field(default_factory=list)
+    predictions: list[NDArray[np.float64]] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    curve: list[float] = field(default_factory=list)
+    train_curve: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    failure: str = ""
+
+
+def train_stack(
+    spec: StackSpec, data: Data, on_epoch: Callable[[int, dict[int, CandidateOutcome]], None] | None = None
+) -> list[CandidateOutcome]:
+    """Train all members of a stack together.
+
+    Parameters
+    ----------
+    spec : StackSpec
+    data : Data
+    on_epoch : function, optional
+        Called after each epoch with its number (from 1) and all outcomes so far by candidate.
+
+    Returns
+    -------
+    list of CandidateOutcome
+        In the order of the candidates' first members.
+    """
+    run = StackRun(spec, data)
+    for epoch in range(1, spec.max_epochs + 1):
+        begin = time.perf_counter()
+        train_loss = run.train_epoch(epoch)
+        run.validate(epoch, train_loss)
+        run.account(time.perf_counter() - begin)
+        if on_epoch is not None:
+            on_epoch(epoch, run.outcomes)
+        if not run.members:
+            break
+    run.finish()
+    return list(run.outcomes.values())
+
+
+class StackRun:
+    """The state of a stack in training."""
+
+    def __init__(self, spec: StackSpec, data: Data) -> None:
+        # one optimizer's members side by side; sorted() keeps a candidate's members together
+        keys = list(dict.fromkeys(member.optimizer.key for member in spec.members))
+        self.spec = spec
+        self.members = sorted(spec.members, key=lambda member: keys.index(member.optimizer.key))
+        self.data = data
+        self.outcomes = {member.candidate: CandidateOutcome(member.candidate) for member in spec.members}
+        stack = stack_modules([member.module for member in self.members], [m.seed for m in self.members])
+        assert isinstance(stack, Member)
+        self.stack = stack.to(spec.dtype)
+        # the target's scale stays float64: a float32 target far from zero would lose its digits
+        self.stack.center = torch.stack([member.module.center for member in self.members])
+        self.stack.spread = torch.stack([member.module.spread for member in self.members])
+        self.inputs = Inputs(self.members, self.stack, data, spec.dtype)
+        self.store = FlatParameters(self.stack)
+        self.updates = Updates(
+            [member.optimizer for member in self.members], self.store, infer_roles(self.stack)
+        )
+        self.batches = Batches(
+            [Order(member.seed, member.train, member.batch_size) for member in self.members],
+            data.sample_weight,
+        )
+        self.mapped = mapped_forwards(self.stack)
+
+    def train_epoch(self, epoch: int) -> Tensor:
+        """One pass over each member's rows; returns the mean training loss, (M,)."""
+        batches = self.batches.epoch(epoch, self.spec.dtype)
+        rates = self._learning_rates(epoch)
+        total = torch.zeros(len(self.members), dtype=self.spec.dtype)
+        self.stack.train()
+        for s in range(batches.n_steps):
+            total += self.train_step(batches, s, rates[s])
+        steps = torch.tensor(self.batches.n_steps, dtype=self.spec.dtype)
+        return total / steps
+
+    def train_step(self, batches: EpochBatches, s: int, learning_rate: Tensor) -> Tensor:
+        """One step of all members; returns each member's loss, (M,)."""
+        rows, weight, counts = batches.step(s)
+        idle = np.flatnonzero(counts == 0).tolist()
+        for mapped in self.mapped:
+            mapped.counts = np.maximum(counts, 1).tolist() if counts.min() < rows.shape[1] else None
+            mapped.step += 1
+        output = self.inputs.forward(rows)
+        target = self._scaled_target(rows)
+        losses = (self._row_losses(output, target) * weight).sum(1)
+        parameters = list(self.store.parameters.values())
+        if parameters:
+            gradients = torch.autograd.grad(losses.sum(), parameters, allow_unused=True)
+            self.updates.step(gradients, learning_rate, idle)
+        active = torch.from_numpy(counts > 0)
+        for buffer in step_buffers(self.stack):
+            buffer += active
+        return losses.detach()
+
+    def _row_losses(self, output: Tensor, target: Tensor) -> Tensor:
+        """(M, B) losses; each group of members with one loss by itself."""
+        if has_views(output, stacked=True):
+            target = target.unsqueeze(-2).expand(*output.shape[:-1], target.shape[-1])
+        groups: dict[Hashable, list[int]] = {}
+        for m, member in enumerate(self.members):
+            groups.setdefault(member.loss.key, []).append(m)
+        if len(groups) == 1:
+            losses = self.members[0].loss.function(output, target)
+        else:
+            parts = [self.members[g[0]].loss.function(output[g], target[g]) for g in groups.values()]
+            order = torch.tensor([m for g in groups.values() for m in g]).argsort()
+            losses = torch.cat(parts)[order]
+        return losses.mean(-1) if losses.ndim == 3 else losses
+
+    def _scaled_target(self, rows: Tensor) -> Tensor:
+        target = self.data.target[rows]
+        return ((target - self.stack.center.unsqueeze(1)) / self.stack.spread.unsqueeze(1)).to(
+            self.spec.dtype
+        )
+
+    def _learning_rates(self, epoch: int) -> Tensor:
+        """(S, M): each step's learning rates."""
+        steps = self.batches.n_steps
+        table = np.zeros((max(steps), len(self.members)))
+        for m, member in enumerate(self.members):
+            total = self.spec.max_epochs * steps[m]
+            done = (epoch - 1) * steps[m]
+            table[: steps[m], m] = [
+                member.learning_rate * member.schedule((done + s) / total) for s in range(steps[m])
+            ]
+        return torch.from_numpy(table).to(self.spec.dtype)
+
+    def validate(self, epoch: int, train_loss: Tensor) -> None:
+        """Score all members, note what is best so far, and let candidates leave that failed or ran out of patience."""
+        finite = torch.isfinite(train_loss).tolist()
+        losses = train_loss.tolist()
+        last = epoch == self.spec.max_epochs
+        scored = len(self.members[0].valid) > 0 and (
+            self.spec.choose_epoch or last or self.spec.patience is not None
+        )
+        predictions, scores = self._score() if scored else (None, [float("nan")] * len(self.members))
+        leaving = []
+        for candidate, places in self._places().items():
+            outcome = self.outcomes[candidate]
+            outcome.train_curve.append(float(np.mean([losses[m] for m in places])))
+            mean = float(np.mean([scores[m] for m in places]))
+            if scored:
+                outcome.curve.append(mean)
+            if not all(finite[m] for m in places) or (scored and not np.isfinite(mean)):
+                outcome.failure = f"not finite in epoch {epoch}: a smaller learning rate may help"
+                leaving += places
+                continue
+            better = mean > outcome.score
+            if (scored and better and self.spec.choose_epoch) or (
+                last and not (self.spec.choose_epoch and scored)
+            ):
+                outcome.epoch, outcome.score = epoch, mean
+                self._note(outcome, places, predictions, scores)
+            elif self.spec.patience is not None and epoch - outcome.epoch >= self.spec.patience:
+                leaving += places
+        if leaving:
+            self._leave(set(leaving))
+
+    def _places(self) -> dict[int, list[int]]:
+        """The places of each candidate's members in the stack."""
+        places: dict[int, list[int]] = {}
+        for m, member in enumerate(self.members):
+            places.setdefault(member.candidate, []).append(m)
+        return places
+
+    @torch.no_grad()
+    def _score(self) -> tuple[list[NDArray[np.float64]], list[float]]:
+        """Predictions (V, O) and score of each member on its validation rows."""
+        before = self._use_averaged()
+        self.stack.eval()
+        for mapped in self.mapped:
+            mapped.counts = None
+        longest = max(len(member.valid) for member in self.members)
+        rows = np.stack([np.resize(member.valid, longest) for member in self.members])
+        weight = np.stack([np.arange(longest) < len(member.valid) for member in self.members]).astype(float)
+        if self.data.sample_weight is not None:
+            weight = weight * self.data.sample_weight[rows]
+        index = torch.from_numpy(rows)
+        chunk = max(64, VALIDATION_ELEMENTS // len(self.members))
+        prediction = torch.cat([self._predict(part) for part in index.split(chunk, dim=1)], dim=1)
+        scores = self.spec.score(self.data.target[index], prediction, torch.from_numpy(weight)).tolist()
+        if before is not None:
+            self.store.load(before)
+        arrays = [prediction[m, : len(member.valid)].numpy() for m, member in enumerate(self.members)]
+        return arrays, scores
+
+    def _use_averaged(self) -> Tensor | None:
+        averaged = self.updates.evaluation()
+        return None if averaged is None else self.store.load(averaged)
+
+    def _predict(self, rows: Tensor) -> Tensor:
+        output = self.inputs.forward(rows)
+        points = {member.loss.point for member in self.members}
+        views = has_views(output, stacked=True)
+        if len(points) == 1:
+            return self.stack.original_units(output, points.pop(), views)
+        parts = []
+        for m, member in enumerate(self.members):
+            one = output[m] if member.loss.point is None else member.loss.point(output[m])
+            parts.append(one.mean(-2) if views else one)
+        return self.stack.original_units(torch.stack(parts), None, False)
+
+    @torch.no_grad()
+    def _note(
+        self,
+        outcome: CandidateOutcome,
+        places: list[int],
+        predictions: list[NDArray[np.float64]] | None,
+        scores: list[float],
+    ) -> None:
+        """Keep a candidate's weights, predictions and scores of now."""
+        before = self._use_averaged()
+        outcome.states = [member_state(self.stack, m) for m in places]
+        if before is not None:
+            self.store.load(before)
+        outcome.scores = [scores[m] for m in places]
+        outcome.predictions = [predictions[m] for m in places] if predictions is not None else []
+
+    def _leave(self, leaving: set[int]) -> None:
+        """Take members out of the stack for good: their memory and time go too."""
+        stay = [m for m in range(len(self.members)) if m not in leaving]
+        self.members = [self.members[m] for m in stay]
+        if not stay:
+            return
+        self.updates.keep(stay)
+        self.store.keep(stay)
+        keep_members(self.stack, stay)
+        self.batches.keep(stay)
+        self.inputs.keep(stay)
+
+    def account(self, seconds: float) -> None:
+        """Share an epoch's time among the candidates in training."""
+        alive = self._places() or self.outcomes
+        for candidate in alive:
+            self.outcomes[candidate].seconds += seconds / len(alive)
+
+    def finish(self) -> None:
+        """Say so of a candidate that never had a usable epoch."""
+        for outcome in self.outcomes.values():
+            if not outcome.states and not outcome.failure:
+                outcome.failure = "no epoch gave a finite score"
+
+
+class Inputs:
+    """What the stack's networks read: rows of a table encoded once, or encoded step by step.
+
+    An encoding without parameters is applied once to all rows, for each distinct `encoding_key`.
+    """
+
+    def __init__(self, members: Sequence[MemberSpec], stack: Member, data: Data, dtype: torch.dtype) -> None:
+        self.stack = stack
+        self.numbers, self.codes = data.numbers.to(dtype), data.codes
+        self.n_rows = len(self.numbers)
+        self.encoded: Tensor | None = None
+        keys = list(dict.fromkeys(member.encoding_key for member in members))
+        learned = any(True for _ in stack.encoding.parameters()) or None in keys
+        if not learned:
+            self.encoded = self._encode(members, keys, dtype)
+        self.offset = torch.tensor([keys.index(member.encoding_key) * self.n_rows for member in members])
+
+    @torch.no_grad()
+    def _encode(
+        self, members: Sequence[MemberSpec], keys: list[Hashable], dtype: torch.dtype
+    ) -> Tensor | None:
+        first = {key: next(m for m in members if m.encoding_key == key).module.encoding for key in keys}
+        probe = first[keys[0]](self.numbers[:1], self.codes[:1])
+        if len(keys) * self.n_rows * probe.shape[-1] * probe.element_size() > ENCODED_BYTES:
+            return None
+        parts = []
+        for encoding in first.values():
+            encoding = encoding.eval().to(dtype)
+            parts += [
+                encoding(numbers, codes)
+                for numbers, codes in zip(self.numbers.split(8192), self.codes.split(8192), strict=True)
+            ]
+        return torch.cat(parts)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """The networks' output for rows (M, B)."""
+        if self.encoded is not None:
+            index = (rows + self.offset.unsqueeze(1)).flatten()
+            x = self.encoded.index_select(0, index).view(*rows.shape, -1)
+            return self.stack.network(x)
+        flat = rows.flatten()
+        numbers = self.numbers.index_select(0, flat).view(*rows.shape, -1)
+        codes = self.codes.index_select(0, flat).view(*rows.shape, -1)
+        return self.stack.network(self.stack.encoding(numbers, codes))
+
+    def keep(self, members: Sequence[int]) -> None:
+        """Go on with some members only."""
+        self.offset = self.offset[torch.as_tensor(members)]
+
+
+def negative_rmse(target: Tensor, prediction: Tensor, weight: Tensor) -> Tensor:
+    """Each member's root mean squared error, averaged over targets, negated.
+
+    Parameters
+    ----------
+    target, prediction : Tensor, (M, V, O)
+    weight : Tensor, (M, V)
+
+    Examples
+    --------
+    >>> y = torch.zeros(1, 4, 1)
+    >>> negative_rmse(y, y + 2, torch.ones(1, 4))
+    tensor([-2.])
+    """
+    squared = (prediction - target).square() * weight.unsqueeze(-1)
+    return -(squared.sum(1) / weight.sum(1, keepdim=True)).sqrt().mean(-1)
+
+
+__all__ = [
+    "CandidateOutcome", "Data", "LossPart", "MemberSpec", "StackSpec", "mix", "negative_rmse", "train_stack",
+]  # fmt: skip
