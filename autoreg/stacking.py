@@ -107,11 +107,7 @@ class _LinearForward:
     def __call__(self, x: Tensor) -> Tensor:
         weight, bias = self.module.weight, self.module.bias
         inner = x.reshape(x.shape[0], -1, x.shape[-1])
-        out = (
-            torch.bmm(inner, weight.mT)
-            if bias is None
-            else torch.baddbmm(bias.unsqueeze(1), inner, weight.mT)
-        )
+        out = torch.bmm(inner, weight.mT) if bias is None else torch.baddbmm(bias.unsqueeze(1), inner, weight.mT)
         return out.view(*x.shape[:-1], out.shape[-1])
 
 
@@ -177,9 +173,7 @@ class Mapped:
                 torch.manual_seed(mix(seed, self.step))
                 output = functional_call(self.template, (own, views), tuple(x[m, :count] for x in inputs))
             missing = rows - count
-            outputs.append(
-                torch.cat([output, output.new_zeros(missing, *output.shape[1:])]) if missing else output
-            )
+            outputs.append(torch.cat([output, output.new_zeros(missing, *output.shape[1:])]) if missing else output)
         return torch.stack(outputs)
 
     @torch.no_grad()
@@ -287,9 +281,7 @@ class FlatParameters:
     def flatten(self, tensors: Sequence[Tensor | None]) -> Tensor:
         """Tensors in the parameters' order, such as gradients, as one (M, P) tensor; None counts as zeros."""
         blocks = [
-            self._block(
-                name, self.parameters[name].new_zeros(self.parameters[name].shape) if t is None else t
-            )
+            self._block(name, self.parameters[name].new_zeros(self.parameters[name].shape) if t is None else t)
             for name, t in zip(self.names, tensors, strict=True)
         ]
         return torch.cat(blocks, dim=1)
@@ -298,9 +290,7 @@ class FlatParameters:
         """One number per parameter spread over its elements, (P,)."""
         return torch.cat(
             [
-                torch.full(
-                    (self._sizes[name],), float(values[name]), dtype=self.flat.dtype, device=self.flat.device
-                )
+                torch.full((self._sizes[name],), float(values[name]), dtype=self.flat.dtype, device=self.flat.device)
                 for name in self.names
             ]
         )

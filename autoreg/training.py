@@ -186,9 +186,7 @@ class StackRun:
         self.stack.spread = torch.stack([member.module.spread for member in self.members])
         self.inputs = Inputs(self.members, self.stack, data, spec.dtype)
         self.store = FlatParameters(self.stack)
-        self.updates = Updates(
-            [member.optimizer for member in self.members], self.store, infer_roles(self.stack)
-        )
+        self.updates = Updates([member.optimizer for member in self.members], self.store, infer_roles(self.stack))
         self.batches = Batches(
             [Order(member.seed, member.train, member.batch_size) for member in self.members],
             data.sample_weight,
@@ -242,9 +240,7 @@ class StackRun:
 
     def _scaled_target(self, rows: Tensor) -> Tensor:
         target = self.data.target[rows]
-        return ((target - self.stack.center.unsqueeze(1)) / self.stack.spread.unsqueeze(1)).to(
-            self.spec.dtype
-        )
+        return ((target - self.stack.center.unsqueeze(1)) / self.stack.spread.unsqueeze(1)).to(self.spec.dtype)
 
     def _learning_rates(self, epoch: int) -> Tensor:
         """(S, M): each step's learning rates."""
@@ -253,9 +249,7 @@ class StackRun:
         for m, member in enumerate(self.members):
             total = self.spec.max_epochs * steps[m]
             done = (epoch - 1) * steps[m]
-            table[: steps[m], m] = [
-                member.learning_rate * member.schedule((done + s) / total) for s in range(steps[m])
-            ]
+            table[: steps[m], m] = [member.learning_rate * member.schedule((done + s) / total) for s in range(steps[m])]
         return torch.from_numpy(table).to(self.spec.dtype)
 
     def validate(self, epoch: int, train_loss: Tensor) -> None:
@@ -263,9 +257,7 @@ class StackRun:
         finite = torch.isfinite(train_loss).tolist()
         losses = train_loss.tolist()
         last = epoch == self.spec.max_epochs
-        scored = len(self.members[0].valid) > 0 and (
-            self.spec.choose_epoch or last or self.spec.patience is not None
-        )
+        scored = len(self.members[0].valid) > 0 and (self.spec.choose_epoch or last or self.spec.patience is not None)
         predictions, scores = self._score() if scored else (None, [float("nan")] * len(self.members))
         leaving = []
         for candidate, places in self._places().items():
@@ -279,9 +271,7 @@ class StackRun:
                 leaving += places
                 continue
             better = mean > outcome.score
-            if (scored and better and self.spec.choose_epoch) or (
-                last and not (self.spec.choose_epoch and scored)
-            ):
+            if (scored and better and self.spec.choose_epoch) or (last and not (self.spec.choose_epoch and scored)):
                 outcome.epoch, outcome.score = epoch, mean
                 self._note(outcome, places, predictions, scores)
             elif self.spec.patience is not None and epoch - outcome.epoch >= self.spec.patience:
@@ -392,9 +382,7 @@ class Inputs:
         self.offset = torch.tensor([keys.index(member.encoding_key) * self.n_rows for member in members])
 
     @torch.no_grad()
-    def _encode(
-        self, members: Sequence[MemberSpec], keys: list[Hashable], dtype: torch.dtype
-    ) -> Tensor | None:
+    def _encode(self, members: Sequence[MemberSpec], keys: list[Hashable], dtype: torch.dtype) -> Tensor | None:
         first = {key: next(m for m in members if m.encoding_key == key).module.encoding for key in keys}
         probe = first[keys[0]](self.numbers[:1], self.codes[:1])
         if len(keys) * self.n_rows * probe.shape[-1] * probe.element_size() > ENCODED_BYTES:

@@ -63,9 +63,7 @@ def infer_roles(stack: nn.Module) -> dict[str, Role]:
 class OptimizerGroup:
     """Members start..stop of a stack, updated by one `GradientTransform`."""
 
-    def __init__(
-        self, parts: Sequence[OptimizerPart], start: int, store: FlatParameters, roles: dict[str, Role]
-    ):
+    def __init__(self, parts: Sequence[OptimizerPart], start: int, store: FlatParameters, roles: dict[str, Role]):
         self.parts, self.start, self.stop = list(parts), start, start + len(parts)
         self.store, self.roles = store, {name: roles[name] for name in store.names}
         self.transform = self._make()
@@ -78,9 +76,7 @@ class OptimizerGroup:
         for name, value in first.options.items():
             values = [part.options[name] for part in self.parts]
             options[name] = (
-                value
-                if all(v == value for v in values)
-                else torch.tensor(values, dtype=self.store.flat.dtype)
+                value if all(v == value for v in values) else torch.tensor(values, dtype=self.store.flat.dtype)
             )
         return first.make(**options)
 
@@ -90,9 +86,7 @@ class OptimizerGroup:
 
     def update(self, gradient: Tensor, learning_rate: Tensor, idle: Sequence[int]) -> None:
         """Change the parameters by one step; idle members (places in the stack) keep theirs, and their state."""
-        resting = torch.tensor(
-            [m - self.start for m in idle if self.start <= m < self.stop], dtype=torch.long
-        )
+        resting = torch.tensor([m - self.start for m in idle if self.start <= m < self.stop], dtype=torch.long)
         before = map_state(lambda t: t[resting], self.state) if len(resting) else None
         params = self._named(self.store.flat)
         changes, self.state = self.transform.update(

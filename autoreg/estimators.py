@@ -1,0 +1,437 @@
+"""The scikit-learn estimators: `NeuralRegressor` trains one network, `AutoRegressor` searches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils.validation import check_is_fitted
+
+from autoreg import fitting
+from autoreg.model import FittedModel
+from autoreg.persistence import read_model, write_model
+from autoreg.space import DEFAULTS, PARTS, Candidate
+
+OPTION_PARTS = tuple(part for part in PARTS if part != "activation")
+
+
+class _TableRegressor(RegressorMixin, BaseEstimator):
+    """What both estimators share: reading tables, predicting, saving."""
+
+    model_: FittedModel
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = True
+        tags.input_tags.string = True
+        tags.input_tags.categorical = True
+        tags.target_tags.multi_output = True
+        tags.target_tags.single_output = True
+        return tags
+
+    def predict(self, X: ArrayLike) -> NDArray[np.floating]:
+        """Predict the target.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_samples, n_features)
+            A DataFrame's columns are found by name; their order and further columns do not matter.
+
+        Returns
+        -------
+        array of shape (n_samples,) or (n_samples, n_targets)
+            As `y` was at `fit`; float64, or float32 if `y` was float32.
+
+        Raises
+        ------
+        SchemaError
+            When a column is missing or has another kind than at `fit`.
+        """
+        check_is_fitted(self)
+        prediction = self.model_.predict(fitting.read_for_predict(self, X))
+        if self._y_ndim == 1:
+            prediction = prediction[:, 0]
+        return prediction.astype(self._y_dtype, copy=False)
+
+    def to_torch(self) -> torch.nn.Module:
+        """The trained model as a plain `nn.Module` in evaluation mode.
+
+        Returns
+        -------
+        nn.Module
+            With one member, no encoding and no target scaling the user's or built-in network itself. Otherwise a
+            module with ``forward(numbers, codes=None)``, numbers (B, Dn) with NaN where missing and codes (B, Dc) of
+            `schema_.encode`, that returns (B, O) predictions in the target's units.
+        """
+        check_is_fitted(self)
+        return self.model_.to_torch()
+
+    def save(self, path: str | Path, *, force: bool = False) -> None:
+        """Write the model to one file that holds numbers and names, no code.
+
+        Parameters
+        ----------
+        path : str or Path
+            Usually ends in ``.safetensors``.
+        force : bool
+            Replace an existing file.
+
+        Raises
+        ------
+        OptionError
+            When the file exists and `force` is False.
+        """
+        check_is_fitted(self)
+        manifest = {**self.model_.to_manifest(), "estimator": fitting.estimator_to_json(self)}
+        write_model(path, manifest, self.model_.tensors(), force=force)
+
+    @property
+    def schema_(self) -> Any:
+        """Names and kinds of the columns, as found at `fit`."""
+        return self.model_.schema
+
+
+class NeuralRegressor(_TableRegressor):
+    """Train one neural network.
+
+    Parameters
+    ----------
+    network : str, nn.Module instance or subclass, or factory
+        A name (``linear``, ``mlp``, ``resnet``, a plugin's), or a network of your own. An instance is a template: it is
+        copied and its layers' ``reset_parameters()`` called under `random_state`. A class or factory is called with
+        ``n_features``, ``n_outputs`` and ``activation`` where its signature names them, otherwise with the number of
+        features and of outputs if it takes arguments at all.
+    activation : str, nn.Module class or instance, or elementwise function
+    loss : str, torch loss class or instance, or function
+        A function takes (B, O) prediction and target and returns one value per row.
+    optimizer : str, torch.optim class, or function that makes an `autoreg.gradients.GradientTransform`
+    learning_rate : float
+    schedule : {"constant", "cosine", "flat_cosine", "warm_cosine", "coslog4"} or function
+        Factor of the learning rate over training progress in [0, 1].
+    max_epochs : int
+        Passes over the training rows.
+    batch_size : int or "auto"
+        Rows in a step; ``"auto"`` grows from 64 to 1024 with the table.
+    encoding : str or None
+        What stands before the network; None hands numbers through untouched.
+    target_scaling : {"standard", None}
+        Whether the network learns the standardised target.
+    early_stopping : bool
+        Stop after `n_iter_no_change` epochs without a better score on validation rows and keep the best epoch.
+    validation_fraction : float
+        Share of the rows set aside when `early_stopping` and no `X_val` is given.
+    n_iter_no_change : int
+    encoding_options, network_options, loss_options, optimizer_options : dict or None
+        Options of the named parts; also reached as ``network__depth`` by `set_params` and `GridSearchCV`.
+    random_state : int, RandomState or None
+    verbose : int
+
+    Attributes
+    ----------
+    n_features_in_ : int
+    feature_names_in_ : array of str
+        Only when `X` had string column names.
+    n_iter_ : int
+        Epochs trained.
+    loss_curve_ : list of float
+        Mean training loss of each epoch, in scaled units.
+    validation_scores_ : list of float
+        Score on the validation rows after each epoch (negative RMSE); empty without validation rows.
+    model_ : FittedModel
+    schema_ : Schema
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from autoreg import NeuralRegressor
+    >>> X = np.linspace(-1, 1, 200).reshape(-1, 1)
+    >>> model = NeuralRegressor(network="linear", encoding=None, target_scaling=None, loss="mse",
+    ...                         optimizer="sgd", learning_rate=0.1, random_state=0).fit(X, 3 * X[:, 0] + 1)
+    >>> model.predict([[0.0], [1.0]]).round(2)
+    array([1., 4.])
+    """
+
+    def __init__(
+        self,
+        network: Any = "mlp",
+        activation: Any = "relu",
+        loss: Any = "squared_error",
+        optimizer: Any = "adamw",
+        learning_rate: float = 1e-3,
+        schedule: Any = "cosine",
+        max_epochs: int = 100,
+        batch_size: int | str = "auto",
+        encoding: Any = "plain",
+        target_scaling: str | None = "standard",
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        encoding_options: dict[str, Any] | None = None,
+        network_options: dict[str, Any] | None = None,
+        loss_options: dict[str, Any] | None = None,
+        optimizer_options: dict[str, Any] | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.network = network
+        self.activation = activation
+        self.loss = loss
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.schedule = schedule
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.encoding = encoding
+        self.target_scaling = target_scaling
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.encoding_options = encoding_options
+        self.network_options = network_options
+        self.loss_options = loss_options
+        self.optimizer_options = optimizer_options
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Constructor arguments; with `deep` also options of parts, as ``network__depth``."""
+        params = super().get_params(deep=False)
+        if deep:
+            for part in OPTION_PARTS:
+                options = params[f"{part}_options"] or {}
+                params.update({f"{part}__{name}": value for name, value in options.items()})
+        return params
+
+    def set_params(self, **params: Any) -> NeuralRegressor:
+        """Set constructor arguments; ``network__depth=2`` sets one option of the network."""
+        own = {name: value for name, value in params.items() if "__" not in name}
+        super().set_params(**own)
+        for name, value in params.items():
+            part, separator, option = name.partition("__")
+            if not separator:
+                continue
+            if part not in OPTION_PARTS:
+                raise ValueError(f"Invalid parameter {name!r} for estimator {self}; options: {OPTION_PARTS}")
+            field = f"{part}_options"
+            setattr(self, field, {**(getattr(self, field) or {}), option: value})
+        return self
+
+    @property
+    def _candidate(self) -> Candidate:
+        parameters = {name: getattr(self, name) for name in DEFAULTS}
+        for part in OPTION_PARTS:
+            options = getattr(self, f"{part}_options") or {}
+            parameters.update({f"{part}__{name}": value for name, value in options.items()})
+        return Candidate(parameters)
+
+    @classmethod
+    def _from_candidate(cls, candidate: Candidate) -> NeuralRegressor:
+        return cls().set_params(**candidate.parameters)
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        X_val: ArrayLike | None = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
+    ) -> NeuralRegressor:
+        """Train the network.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_samples, n_features)
+            Numbers, booleans, strings, categories, dates; missing values anywhere; scipy sparse matrices.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+        sample_weight : array-like of shape (n_samples,), optional
+        X_val, y_val, sample_weight_val : array-like, optional
+            Validation rows: with `early_stopping` they choose the epoch; otherwise they are only scored.
+
+        Returns
+        -------
+        self
+        """
+        fitting.fit_one(self, X, y, sample_weight, (X_val, y_val, sample_weight_val))
+        return self
+
+
+class AutoRegressor(_TableRegressor):
+    """Search for the best network by cross-validation.
+
+    Parameters
+    ----------
+    strategy : str or function
+        ``portfolio``, ``grid``, ``random``, or a plugin's; a function ``(space, results, n, seed) -> candidates``.
+    effort : {"quick", "balanced", "thorough"}
+        Size of the portfolio's plan.
+    cv : int, splitter, iterable or None
+        None is 5 shuffled folds; anything else means what it means in scikit-learn.
+    scoring : str or callable
+        A scikit-learn scorer, or ``rmse``, ``mae``, ...
+    encodings, networks, activations, optimizers, losses : list or None
+        Restrict the search to these names or objects.
+    space : dict, list of dict, or None
+        `NeuralRegressor` parameter -> list of values or scipy distribution.
+    n_candidates : int or None
+    companions : {"compare"} or None
+        Whether simple models run on the same folds.
+    random_state : int, RandomState or None
+    verbose : int
+        1 shows progress on stderr.
+
+    Attributes
+    ----------
+    best_params_ : dict
+    best_score_ : float
+        Mean cross-validated score, scikit-learn's sign.
+    best_index_ : int
+    best_estimator_ : NeuralRegressor
+        Fitted: the mean of the best candidate's fold members.
+    cv_results_ : dict of arrays
+        As `GridSearchCV`'s.
+    results_ : SearchResults
+    n_splits_ : int
+    model_ : FittedModel
+    schema_ : Schema
+    n_features_in_ : int
+    feature_names_in_ : array of str
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from autoreg import AutoRegressor
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(200, 3))
+    >>> y = X[:, 0] * X[:, 1] + 0.1 * rng.normal(size=200)
+    >>> search = AutoRegressor(strategy="grid", space={"learning_rate": [1e-4, 1e-2], "max_epochs": [20]},
+    ...                        companions=None, random_state=0, verbose=0).fit(X, y)
+    >>> search.best_params_["learning_rate"]
+    0.01
+    """
+
+    def __init__(
+        self,
+        strategy: Any = "portfolio",
+        effort: str = "balanced",
+        cv: Any = None,
+        scoring: Any = "neg_root_mean_squared_error",
+        encodings: Sequence[Any] | None = None,
+        networks: Sequence[Any] | None = None,
+        activations: Sequence[Any] | None = None,
+        optimizers: Sequence[Any] | None = None,
+        losses: Sequence[Any] | None = None,
+        space: Any = None,
+        n_candidates: int | None = None,
+        companions: str | None = "compare",
+        random_state: Any = None,
+        verbose: int = 1,
+    ) -> None:
+        self.strategy = strategy
+        self.effort = effort
+        self.cv = cv
+        self.scoring = scoring
+        self.encodings = encodings
+        self.networks = networks
+        self.activations = activations
+        self.optimizers = optimizers
+        self.losses = losses
+        self.space = space
+        self.n_candidates = n_candidates
+        self.companions = companions
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        X_val: ArrayLike | None = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> AutoRegressor:
+        """Search, and keep the best candidate's fold members.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+        sample_weight : array-like of shape (n_samples,), optional
+        X_val, y_val, sample_weight_val : array-like, optional
+            Validation rows that take the place of the folds.
+        groups : array-like of shape (n_samples,), optional
+            Rows of one group stay in one fold.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        SearchError
+            When no candidate could be trained.
+        """
+        fitting.fit_search(self, X, y, sample_weight, (X_val, y_val, sample_weight_val), groups)
+        return self
+
+    def leaderboard(self, X: ArrayLike | None = None, y: ArrayLike | None = None) -> pd.DataFrame:
+        """All candidates and companions, best first.
+
+        Parameters
+        ----------
+        X, y : array-like, optional
+            Rows to score the chosen model on; its error goes into ``attrs["test_score"]``.
+
+        Returns
+        -------
+        DataFrame
+            One row each: rank, model, mean and standard deviation of the folds' scores in plain units, epoch, seconds.
+        """
+        from autoreg.report.leaderboard import frame
+
+        check_is_fitted(self)
+        table = frame(self.results_)
+        if X is not None and y is not None:
+            table.attrs["test_score"] = self.score(X, y)
+        return table
+
+
+def load(path: str | Path, *, network: Any = None) -> NeuralRegressor | AutoRegressor:
+    """Read a saved model.
+
+    Parameters
+    ----------
+    path : str or Path
+    network : nn.Module class, instance or factory, optional
+        The code of a network of the user's own; the file holds only its numbers and its label.
+
+    Returns
+    -------
+    NeuralRegressor or AutoRegressor
+        Fitted. Nothing in the file is imported, unpickled or run.
+
+    Raises
+    ------
+    ModelFileError
+        When the file is not a model, is damaged, or needs a part that is not installed.
+    """
+    manifest, tensors = read_model(path)
+    described = manifest.pop("estimator")
+    model = FittedModel.from_file(manifest, tensors, network)
+    estimator = AutoRegressor() if described["class"] == "AutoRegressor" else NeuralRegressor()
+    fitting.estimator_from_json(estimator, described, model)
+    return estimator
+
+
+__all__ = ["AutoRegressor", "NeuralRegressor", "load"]

@@ -1,0 +1,475 @@
+"""What the estimators do when they fit: read the table, train or search, note the results."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.utils import check_consistent_length
+
+import autoreg
+from autoreg.companions import evaluate_companions
+from autoreg.errors import DataError, OptionError, PluginLoadWarning, SearchError, unknown
+from autoreg.folds import Fold, make_folds
+from autoreg.model import FittedModel, Part, as_json
+from autoreg.plugins import load_plugins, registry
+from autoreg.report.progress import show_progress
+from autoreg.report.verdict import verdict
+from autoreg.results import CandidateResult, Progress, SearchResults
+from autoreg.scoring import as_metric
+from autoreg.search import Evaluated, Problem, best_of, evaluate
+from autoreg.space import Candidate, Space, as_dimensions
+from autoreg.tables import Schema, as_frame, infer_schema, read_target
+
+Floats = NDArray[np.float64]
+Validation = tuple[Any, Any, Any]
+
+NAME_LISTS = {
+    "encodings": "encoding", "networks": "network", "activations": "activation",
+    "optimizers": "optimizer", "losses": "loss",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TrainingTable:
+    """A table ready for the search: rows of weight zero are gone, validation rows stand at the end."""
+
+    frame: pd.DataFrame
+    y: Floats
+    sample_weight: Floats | None
+    targets: list[str]
+    n_train: int
+    kept: NDArray[np.int64]
+
+
+def read_for_fit(
+    estimator: Any, X: Any, y: Any, sample_weight: Any, validation: Validation = (None, None, None)
+) -> TrainingTable:
+    """Check `fit`'s arguments, note the features' names on the estimator, and bring all to one table."""
+    if y is None:
+        raise ValueError(
+            f"This {type(estimator).__name__} estimator requires y to be passed, but the target y is None."
+        )
+    frame = as_frame(X)
+    check_consistent_length(X, y)
+    target = as_target(y)
+    _note_features(estimator, X, frame)
+    estimator._y_ndim = np.ndim(y)
+    estimator._y_dtype = np.dtype(np.float32) if getattr(y, "dtype", None) == np.float32 else np.dtype(np.float64)
+    weight = check_weight(sample_weight, len(frame))
+    X_val, y_val, weight_val = validation
+    if (X_val is None) != (y_val is None):
+        raise OptionError("X_val and y_val go together: give both or neither")
+    kept = np.arange(len(frame)) if weight is None else np.flatnonzero(weight > 0)
+    frame, target = frame.iloc[kept].reset_index(drop=True), target[kept]
+    weight = None if weight is None else weight[kept]
+    n_train = len(frame)
+    if X_val is not None:
+        frame_val = as_frame(X_val, feature_names=list(frame.columns))
+        check_consistent_length(X_val, y_val)
+        frame = pd.concat([frame, frame_val[list(frame.columns)]], ignore_index=True)
+        target = np.concatenate([target, as_target(y_val)])
+        extra = check_weight(weight_val, len(frame_val))
+        if weight is not None or extra is not None:
+            weight = np.concatenate(
+                [np.ones(n_train) if weight is None else weight, np.ones(len(frame_val)) if extra is None else extra]
+            )
+    return TrainingTable(frame, target, weight, target_names(y), n_train, kept)
+
+
+def as_target(y: Any) -> Floats:
+    """The target as (N, O) float64."""
+    values = read_target(y)
+    return values[:, None] if values.ndim == 1 else values
+
+
+def target_names(y: Any) -> list[str]:
+    """The targets' names where `y` has them."""
+    if hasattr(y, "columns"):
+        return [str(name) for name in y.columns]
+    if getattr(y, "name", None) is not None:
+        return [str(y.name)]
+    width = np.shape(y)[1] if np.ndim(y) == 2 else 1
+    return ["target"] if width == 1 else [f"target_{i}" for i in range(width)]
+
+
+def check_weight(sample_weight: Any, n_rows: int) -> Floats | None:
+    """Sample weights as (N,) float64, or None when there are none."""
+    if sample_weight is None:
+        return None
+    weight = np.asarray(sample_weight, dtype=np.float64)
+    if weight.ndim == 0:
+        weight = np.full(n_rows, float(weight))
+    if weight.ndim != 1:
+        raise DataError("Sample weights must be 1D array or scalar")
+    if weight.shape != (n_rows,):
+        raise DataError(f"sample_weight.shape == {weight.shape}, expected {(n_rows,)}!")
+    if not np.isfinite(weight).all():
+        raise DataError("sample_weight contains NaN or infinity: give finite numbers")
+    if (weight < 0).any():
+        raise DataError("Negative values in data passed to `sample_weight`")
+    if not (weight > 0).any():
+        raise DataError("Sample weights must contain at least one non-zero number.")
+    return weight
+
+
+def _note_features(estimator: Any, X: Any, frame: pd.DataFrame) -> None:
+    names = list(X.columns) if hasattr(X, "columns") else []
+    estimator.n_features_in_ = frame.shape[1]
+    if hasattr(estimator, "feature_names_in_"):
+        del estimator.feature_names_in_
+    if names and all(isinstance(name, str) for name in names):
+        estimator.feature_names_in_ = np.asarray(names, dtype=object)
+
+
+def read_for_predict(estimator: Any, X: Any) -> pd.DataFrame:
+    """The table to predict, with the columns' names of `fit`; arrays are taken by position."""
+    if hasattr(X, "columns") and hasattr(estimator, "feature_names_in_"):
+        return as_frame(X)
+    names = [column.name for column in estimator.model_.schema.columns]
+    if hasattr(X, "columns"):
+        warnings.warn(
+            f"X has feature names, but {type(estimator).__name__} was fitted without feature names", stacklevel=3
+        )
+        X = X.to_numpy()
+    elif hasattr(estimator, "feature_names_in_"):
+        warnings.warn(
+            f"X does not have valid feature names, but {type(estimator).__name__} was fitted with feature names",
+            stacklevel=3,
+        )
+    frame = as_frame(X)
+    if frame.shape[1] != estimator.n_features_in_:
+        raise DataError(
+            f"X has {frame.shape[1]} features, but {type(estimator).__name__} is expecting "
+            f"{estimator.n_features_in_} features as input"
+        )
+    frame.columns = pd.Index(names)
+    return frame
+
+
+def as_seed(random_state: Any) -> int:
+    """One integer from whatever scikit-learn takes as `random_state`."""
+    if random_state is None:
+        return int(np.random.default_rng().integers(2**31))
+    if isinstance(random_state, (int, np.integer)):
+        return int(random_state)
+    return int(random_state.randint(2**31))
+
+
+def _problem(table: TrainingTable, schema: Schema, folds: Sequence[Fold], metric: Any, **settings: Any) -> Problem:
+    coded = schema.encode(table.frame)
+    return Problem(
+        coded.numbers, coded.codes, schema.layout, table.y, table.sample_weight, folds, metric, **settings
+    )  # fmt: skip
+
+
+def fit_one(estimator: Any, X: Any, y: Any, sample_weight: Any, validation: Validation) -> None:
+    """`NeuralRegressor.fit`: one candidate, one fold, one seed."""
+    table = read_for_fit(estimator, X, y, sample_weight, validation)
+    schema = infer_schema(table.frame.iloc[: table.n_train])
+    seed = as_seed(estimator.random_state)
+    fold = _validation_fold(estimator, table, seed)
+    problem = _problem(
+        table, schema, [fold], as_metric(None), seed=seed, own_seeds=False, choose_epoch=bool(estimator.early_stopping)
+    )
+    candidate = estimator._candidate
+    with show_progress(estimator.verbose) as on_progress:
+        evaluated = evaluate([candidate], problem, on_progress=on_progress)[0]
+    if evaluated.result.failure:
+        raise SearchError(f"{candidate.label}: {evaluated.result.failure}") from evaluated.error
+    result = evaluated.result
+    estimator.model_ = FittedModel(schema, [as_part(evaluated)], _manifest(table, seed, result.seconds))
+    estimator.n_iter_ = len(result.train_curve)
+    estimator.loss_curve_ = list(result.train_curve)
+    estimator.validation_scores_ = list(result.curve)
+    estimator.n_outputs_ = table.y.shape[1]
+
+
+def _validation_fold(estimator: Any, table: TrainingTable, seed: int) -> Fold:
+    rows = np.arange(len(table.y))
+    if len(rows) > table.n_train or not estimator.early_stopping:
+        return Fold(rows[: table.n_train], rows[table.n_train :])
+    fraction = estimator.validation_fraction
+    if not 0 < fraction < 1:
+        raise OptionError(f"validation_fraction={fraction!r}: give a number between 0 and 1")
+    n_valid = max(1, round(fraction * len(rows)))
+    if n_valid >= len(rows):
+        raise DataError(f"early_stopping needs at least 2 rows, n_samples = {len(rows)}")
+    order = np.random.default_rng(seed).permutation(len(rows))
+    return Fold(np.sort(order[n_valid:]), np.sort(order[:n_valid]))
+
+
+def as_part(evaluated: Evaluated) -> Part:
+    """A trained candidate as part of a model."""
+    assert evaluated.recipe is not None
+    assert evaluated.template is not None
+    return Part.from_members(evaluated.recipe, evaluated.template, evaluated.states)
+
+
+def _manifest(table: TrainingTable, seed: int, seconds: float) -> dict[str, Any]:
+    return {
+        "version": autoreg.__version__,
+        "targets": table.targets,
+        "n_rows": table.n_train,
+        "seed": seed,
+        "seconds": round(seconds, 3),
+    }
+
+
+def fit_search(estimator: Any, X: Any, y: Any, sample_weight: Any, validation: Validation, groups: Any) -> None:
+    """`AutoRegressor.fit`: propose, evaluate, compare, keep the best."""
+    begin = time.perf_counter()
+    _check_options(estimator)
+    strategy, facts = _strategy(estimator.strategy)
+    table = read_for_fit(estimator, X, y, sample_weight, validation)
+    schema = infer_schema(table.frame.iloc[: table.n_train])
+    seed = as_seed(estimator.random_state)
+    metric = as_metric(estimator.scoring)
+    folds = _folds(estimator, table, groups, seed)
+    problem = _problem(
+        table, schema, folds, metric, seed=seed,
+        own_seeds=facts.get("own_seeds", True), choose_epoch=facts.get("choose_epoch", True),
+    )  # fmt: skip
+    space = _space(estimator, problem)
+    with show_progress(estimator.verbose) as on_progress:
+        evaluated = _search(strategy, space, problem, estimator.n_candidates, on_progress)
+        companions = _companions(estimator, problem, len(evaluated), on_progress)
+    best = best_of(evaluated)
+    results = SearchResults(
+        tuple(item.result for item in evaluated),
+        tuple(companions),
+        metric.name,
+        len(folds),
+        time.perf_counter() - begin,
+    )
+    results = replace(results, verdict=verdict(results) if companions else "")
+    model = FittedModel(
+        schema, [as_part(best)], {**_manifest(table, seed, results.seconds), **results_to_json(results)}
+    )
+    _note_results(estimator, results, best, model, table)
+    _tell_observers(results, model)
+
+
+def _check_options(estimator: Any) -> None:
+    if estimator.effort not in ("quick", "balanced", "thorough"):
+        raise OptionError(unknown("effort", estimator.effort, ["quick", "balanced", "thorough"]))
+    if estimator.companions not in ("compare", None):
+        raise OptionError(unknown("value of companions", estimator.companions, ["compare", "None"]))
+
+
+def _strategy(value: Any) -> tuple[Callable[..., list[Candidate]], Mapping[str, Any]]:
+    if callable(value):
+        return value, {}
+    entry = registry().get("strategy", value)
+    return entry.thing, entry.facts
+
+
+def _folds(estimator: Any, table: TrainingTable, groups: Any, seed: int) -> list[Fold]:
+    rows = np.arange(len(table.y))
+    if len(rows) > table.n_train:
+        return [Fold(rows[: table.n_train], rows[table.n_train :])]
+    own_groups = None if groups is None else np.asarray(groups)[table.kept]
+    y = table.y[:, 0] if table.y.shape[1] == 1 else table.y
+    return make_folds(estimator.cv, table.n_train, y, groups=own_groups, random_state=seed)
+
+
+def _space(estimator: Any, problem: Problem) -> Space:
+    """The user's space with the name lists as further dimensions."""
+    lists = {
+        parameter: list(getattr(estimator, option))
+        for option, parameter in NAME_LISTS.items()
+        if getattr(estimator, option) is not None
+    }
+    dimensions = tuple({**lists, **alternative} for alternative in as_dimensions(estimator.space))
+    layout = problem.layout
+    size = {
+        "n_rows": len(problem.folds[0].train),
+        "n_numbers": layout.n_numbers,
+        "n_categories": len(layout.n_codes),
+        "n_features": layout.n_numbers + sum(min(n, 8) for n in layout.n_codes),
+        "n_targets": problem.y.shape[1],
+        "n_folds": len(problem.folds),
+    }
+    return Space(dimensions, size, estimator.effort)
+
+
+def _search(
+    strategy: Callable[..., list[Candidate]],
+    space: Space,
+    problem: Problem,
+    n: int | None,
+    on_progress: Callable[[Progress], None] | None,
+) -> list[Evaluated]:
+    done: list[Evaluated] = []
+    while True:
+        proposed = strategy(space, [item.result for item in done], n, problem.seed)
+        if not proposed:
+            break
+        done += evaluate(proposed, problem, len(done), on_progress)
+    if not done:
+        raise SearchError("the strategy proposed no candidate: give a larger space")
+    return done
+
+
+def _companions(
+    estimator: Any, problem: Problem, first_index: int, on_progress: Callable[[Progress], None] | None
+) -> list[CandidateResult]:
+    if estimator.companions is None:
+        return []
+    names = registry().names("companion")
+    entries = [registry().get("companion", name) for name in names]
+    results, _ = evaluate_companions(
+        entries, problem.numbers, problem.codes, problem.layout, problem.y, problem.sample_weight,
+        problem.folds, problem.metric.score, problem.seed, on_progress,
+    )  # fmt: skip
+    return [replace(result, index=first_index + i) for i, result in enumerate(results)]
+
+
+def _note_results(
+    estimator: Any, results: SearchResults, best: Evaluated, model: FittedModel, table: TrainingTable
+) -> None:
+    from autoreg.estimators import NeuralRegressor
+
+    estimator.results_ = results
+    estimator.model_ = model
+    estimator.n_splits_ = results.n_folds
+    estimator.n_outputs_ = table.y.shape[1]
+    estimator.cv_results_ = cv_results(results)
+    estimator.best_index_ = best.result.index
+    estimator.best_params_ = dict(best.result.candidate.parameters)  # type: ignore[union-attr]
+    estimator.best_score_ = best.result.score
+    single = NeuralRegressor._from_candidate(best.result.candidate)  # type: ignore[arg-type]
+    single.set_params(random_state=model.manifest["seed"])
+    single.model_ = FittedModel(model.schema, [as_part(best)], model.manifest)
+    for name in ("n_features_in_", "feature_names_in_", "n_outputs_", "_y_ndim", "_y_dtype"):
+        if hasattr(estimator, name):
+            setattr(single, name, getattr(estimator, name))
+    single.loss_curve_ = list(best.result.train_curve)
+    single.validation_scores_ = list(best.result.curve)
+    single.n_iter_ = len(single.loss_curve_)
+    estimator.best_estimator_ = single
+
+
+def _tell_observers(results: SearchResults, model: FittedModel) -> None:
+    plugins = load_plugins()
+    for plugin in plugins.manager.get_plugins():
+        others = plugins.manager.get_plugins() - {plugin}
+        try:
+            plugins.manager.subset_hook_caller("search_finished", others)(results=results, model=model)
+        except Exception as error:  # an observer never loses the fit
+            name = plugins.manager.get_name(plugin)
+            warnings.warn(f"plugin '{name}' failed in search_finished: {error}", PluginLoadWarning, stacklevel=2)
+
+
+def cv_results(results: SearchResults) -> dict[str, Any]:
+    """A search's candidates in the form of `GridSearchCV.cv_results_`."""
+    rows = results.candidates
+    scores = np.array([row.scores or (np.nan,) * results.n_folds for row in rows], dtype=float)
+    mean = scores.mean(axis=1)
+    order = np.where(np.isnan(mean), -np.inf, mean)
+    table: dict[str, Any] = {
+        "mean_fit_time": np.array([row.seconds / results.n_folds for row in rows]),
+        "std_fit_time": np.zeros(len(rows)),
+        "mean_score_time": np.zeros(len(rows)),
+        "std_score_time": np.zeros(len(rows)),
+    }
+    names = sorted({name for row in rows for name in row.candidate.parameters})  # type: ignore[union-attr]
+    for name in names:
+        values = [row.candidate.parameters.get(name, np.ma.masked) for row in rows]  # type: ignore[union-attr]
+        column = np.ma.masked_all(len(rows), dtype=object)
+        for i, value in enumerate(values):
+            if value is not np.ma.masked:
+                column[i] = value
+        table[f"param_{name}"] = column
+    table["params"] = [dict(row.candidate.parameters) for row in rows]  # type: ignore[union-attr]
+    for k in range(results.n_folds):
+        table[f"split{k}_test_score"] = scores[:, k]
+    table["mean_test_score"] = mean
+    table["std_test_score"] = scores.std(axis=1)
+    table["rank_test_score"] = np.array([1 + int((order > value).sum()) for value in order], dtype=np.int32)
+    return table
+
+
+def results_to_json(results: SearchResults) -> dict[str, Any]:
+    """What a model's manifest says about its search."""
+
+    def row(result: CandidateResult) -> dict[str, Any]:
+        data = asdict(replace(result, candidate=None))
+        del data["candidate"], data["facts"], data["train_curve"], data["curve"]
+        parameters = None if result.candidate is None else as_json(dict(result.candidate.parameters))
+        return {**data, "parameters": parameters, "score": result.score}
+
+    return {
+        "scoring": results.scoring,
+        "n_folds": results.n_folds,
+        "verdict": results.verdict,
+        "leaderboard": [row(result) for result in results.ranked],
+    }
+
+
+def results_from_json(manifest: Mapping[str, Any]) -> SearchResults:
+    """The search's results as a manifest tells them."""
+    rows = []
+    for data in manifest["leaderboard"]:
+        parameters = data["parameters"]
+        rows.append(
+            CandidateResult(
+                data["index"], None if parameters is None else Candidate(parameters), data["name"],
+                _floats(data["scores"]), _floats(data["rmse"]), data["epoch"], data["seconds"], failure=data["failure"],
+            )
+        )  # fmt: skip
+    rows.sort(key=lambda result: result.index)
+    return SearchResults(
+        tuple(r for r in rows if not r.is_companion), tuple(r for r in rows if r.is_companion),
+        manifest["scoring"], manifest["n_folds"], manifest["seconds"], manifest["verdict"],
+    )  # fmt: skip
+
+
+def _floats(values: Sequence[float | None]) -> tuple[float, ...]:
+    return tuple(float("nan") if value is None else float(value) for value in values)
+
+
+def estimator_to_json(estimator: Any) -> dict[str, Any]:
+    """What a file keeps of an estimator besides its model; arguments that are objects keep their label."""
+    names = getattr(estimator, "feature_names_in_", None)
+    return {
+        "class": type(estimator).__name__,
+        "parameters": as_json(estimator.get_params(deep=False)),
+        "n_features_in": int(estimator.n_features_in_),
+        "named_features": names is not None,
+        "y_ndim": int(estimator._y_ndim),
+        "y_dtype": str(estimator._y_dtype),
+    }
+
+
+def estimator_from_json(estimator: Any, data: Mapping[str, Any], model: FittedModel) -> None:
+    """Give a new estimator what a file kept of a fitted one."""
+    known = estimator.get_params(deep=False)
+    plain = {k: v for k, v in data["parameters"].items() if k in known and not _has_label(v)}
+    estimator.set_params(**plain)
+    estimator.model_ = model
+    estimator.n_features_in_ = data["n_features_in"]
+    if data["named_features"]:
+        estimator.feature_names_in_ = np.asarray([c.name for c in model.schema.columns], dtype=object)
+    estimator._y_ndim = data["y_ndim"]
+    estimator._y_dtype = np.dtype("float32" if data["y_dtype"] == "float32" else "float64")
+    estimator.n_outputs_ = len(model.manifest["targets"])
+    if "leaderboard" in model.manifest:
+        estimator.results_ = results_from_json(model.manifest)
+        best = estimator.results_.best
+        estimator.n_splits_ = estimator.results_.n_folds
+        estimator.cv_results_ = cv_results(estimator.results_)
+        estimator.best_index_, estimator.best_score_ = best.index, best.score
+        estimator.best_params_ = dict(best.candidate.parameters)  # type: ignore[union-attr]
+
+
+def _has_label(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return "label" in value or any(_has_label(item) for item in value.values())
+    return isinstance(value, list) and any(_has_label(item) for item in value)

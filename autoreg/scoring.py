@@ -1,0 +1,135 @@
+"""Scores: scikit-learn's scorers, applied to predictions that are at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import get_scorer, get_scorer_names
+from torch import Tensor
+
+from autoreg.errors import OptionError, unknown
+from autoreg.training import Score, negative_rmse
+
+DEFAULT = "neg_root_mean_squared_error"
+
+SHORT = {
+    "rmse": DEFAULT,
+    "mse": "neg_mean_squared_error",
+    "mae": "neg_mean_absolute_error",
+    "medae": "neg_median_absolute_error",
+    "mape": "neg_mean_absolute_percentage_error",
+    "msle": "neg_mean_squared_log_error",
+    "rmsle": "neg_root_mean_squared_log_error",
+    "max_error": "neg_max_error",
+}
+"""Short names that the command line takes besides scikit-learn's own."""
+
+Floats = NDArray[np.float64]
+
+
+class _Predicted:
+    """An estimator whose predictions are known, so that a scorer can be asked about them."""
+
+    _estimator_type = "regressor"
+
+    def __init__(self, prediction: Floats) -> None:
+        self.prediction = prediction
+
+    def fit(self, X: Any, y: Any) -> _Predicted:
+        return self
+
+    def predict(self, X: Any) -> Floats:
+        return self.prediction
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a search maximises.
+
+    Attributes
+    ----------
+    name : str
+        scikit-learn's name, or that of the user's scorer.
+    scorer : callable
+        ``scorer(estimator, X, y)``, greater is better.
+    """
+
+    name: str
+    scorer: Callable[..., float]
+
+    @property
+    def label(self) -> str:
+        """What a person reads: ``rmse`` for ``neg_root_mean_squared_error``."""
+        for short, name in SHORT.items():
+            if name == self.name:
+                return short
+        return self.name.removeprefix("neg_")
+
+    @property
+    def sign(self) -> int:
+        """-1 where the plain figure is an error, less of which is better."""
+        return -1 if self.name.startswith("neg_") else 1
+
+    def score(self, y: Floats, prediction: Floats, sample_weight: Floats | None = None) -> float:
+        """Score predictions (N, O) of targets (N, O).
+
+        Examples
+        --------
+        >>> as_metric("mae").score(np.array([[1.0], [2.0]]), np.array([[1.0], [4.0]]))
+        -1.0
+        """
+        if not np.isfinite(prediction).all():
+            return float("nan")
+        one = y.shape[1] == 1
+        truth, guess = (y[:, 0], prediction[:, 0]) if one else (y, prediction)
+        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
+        return float(self.scorer(_Predicted(guess), np.zeros((len(truth), 1)), truth, **weights))
+
+    def over_members(self) -> Score:
+        """The same for a stack: (M, V, O) targets and predictions, (M, V) weights, to (M,)."""
+        if self.name == DEFAULT:
+            return negative_rmse
+
+        def score(target: Tensor, prediction: Tensor, weight: Tensor) -> Tensor:
+            values = []
+            for y, p, w in zip(target.numpy(), prediction.numpy(), weight.numpy(), strict=True):
+                real = w > 0
+                equal = np.all(w[real] == w[real][0]) if real.any() else True
+                values.append(self.score(y[real], p[real], None if equal else w[real]))
+            return torch.tensor(values, dtype=torch.float64)
+
+        return score
+
+
+def as_metric(scoring: str | Callable[..., float] | None) -> Metric:
+    """Look a scorer up by scikit-learn's name or a short one, or take the user's.
+
+    Raises
+    ------
+    OptionError
+        When there is no such regression scorer.
+
+    Examples
+    --------
+    >>> as_metric("rmse").name, as_metric("r2").label
+    ('neg_root_mean_squared_error', 'r2')
+    """
+    if scoring is None:
+        scoring = DEFAULT
+    if callable(scoring):
+        return Metric(getattr(scoring, "__name__", type(scoring).__name__), scoring)
+    name = SHORT.get(scoring, scoring)
+    if name not in get_scorer_names() and f"neg_{name}" in get_scorer_names():
+        name = f"neg_{name}"
+    if name not in get_scorer_names():
+        known = [*SHORT, "r2", "explained_variance", "d2_absolute_error_score", "mean_poisson_deviance"]
+        raise OptionError(unknown("metric", scoring, known))
+    return Metric(name, get_scorer(name))

@@ -1,0 +1,274 @@
+"""A stack of members trains to the same numbers as each member alone, whatever the network."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from autoreg import schedules
+from autoreg.batches import Batches, Order
+from autoreg.gradients import GradientTransform, over_members
+from autoreg.member import Member
+from autoreg.stacking import FlatParameters, mapped_forwards, member_state, stack_modules
+from autoreg.training import Data, LossPart, MemberSpec, StackSpec, negative_rmse, train_stack
+from autoreg.updates import OptimizerPart
+
+N, D = 203, 4
+
+
+class Centred(nn.Module):
+    leading_axes = True
+    n_features = D
+
+    def __init__(self, mean):
+        super().__init__()
+        self.register_buffer("mean", mean)
+
+    def forward(self, numbers, codes):
+        return numbers - self.mean.unsqueeze(-2)
+
+
+class Taught(nn.Module):
+    """A network as PyTorch's tutorial writes it."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden = nn.Linear(D, 8)
+        self.output = nn.Linear(8, 1)
+
+    def forward(self, x):
+        return self.output(torch.relu(self.hidden(x)))
+
+
+class Branching(Taught):
+    def forward(self, x):
+        hidden = self.hidden(x)
+        return self.output(torch.relu(hidden) if x.mean() > 0 else torch.tanh(hidden))
+
+
+class WithBatchNorm(Taught):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(8)
+
+    def forward(self, x):
+        return self.output(torch.relu(self.norm(self.hidden(x))))
+
+
+class WithDropout(Taught):
+    def forward(self, x):
+        return self.output(nn.functional.dropout(torch.relu(self.hidden(x)), 0.3, self.training))
+
+
+class Cube(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (x,) = ctx.saved_tensors
+        return 3 * x**2 * gradient
+
+
+class WithOwnFunction(Taught):
+    def forward(self, x):
+        return self.output(Cube.apply(self.hidden(x)))
+
+
+def plain():
+    return nn.Sequential(nn.Linear(D, 8), nn.ReLU(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 1))
+
+
+def views():
+    return nn.Sequential(nn.Linear(D, 6), nn.Unflatten(-1, (3, 2)), nn.Linear(2, 1))
+
+
+def momentum(beta=0.9):
+    def init(params):
+        return {name: torch.zeros_like(p) for name, p in params.items()}
+
+    def update(gradients, state, params, learning_rate, roles):
+        changes = {}
+        for name, gradient in gradients.items():
+            state[name] = over_members(beta, gradient) * state[name] + gradient
+            changes[name] = -over_members(learning_rate, gradient) * state[name]
+        return changes, state
+
+    return GradientTransform(init, update, elementwise=True)
+
+
+def by_name(beta=0.9):
+    whole = momentum(beta)
+    return GradientTransform(whole.init, whole.update)
+
+
+def squared(prediction, target):
+    return (prediction - target).square().mean(-1)
+
+
+def absolute(prediction, target):
+    return (prediction - target).abs().mean(-1)
+
+
+def table(weighted=False):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(N, D, generator=generator, dtype=torch.float64)
+    y = x[:, :1] * x[:, 1:2] + x[:, 2:3] + 5
+    weight = np.random.default_rng(0).uniform(0.5, 2, N) if weighted else None
+    return Data(x, torch.zeros(N, 0, dtype=torch.long), y, weight)
+
+
+def members(network, data, make=momentum, candidates=3, losses=(squared,), member_options=True, folds=3):
+    rows = np.arange(N)
+    specs = []
+    for c in range(candidates):
+        for k in range(folds):
+            train, valid = rows[rows % folds != k], rows[rows % folds == k]
+            torch.manual_seed(10 * c + k)
+            module = Member(
+                Centred(data.numbers[train].mean(0)), network(), data.target[train].mean(0), data.target[train].std(0)
+            ).double()
+            loss = losses[c % len(losses)]
+            specs.append(
+                MemberSpec(
+                    module, c, train, valid, 7 * c + k, LossPart(loss, key=loss),
+                    OptimizerPart(make, {"beta": 0.8 + 0.05 * c}, member_options),
+                    0.01 * (c + 1), schedules.cosine, 32 + c, encoding_key=k,
+                )
+            )  # fmt: skip
+    return specs
+
+
+def run(specs, data, epochs=4, **settings):
+    return train_stack(StackSpec(specs, epochs, negative_rmse, dtype=torch.float64, **settings), data)
+
+
+def largest_difference(together, alone):
+    return max(
+        np.abs(a - b).max()
+        for one, other in zip(together, alone, strict=True)
+        for a, b in zip(one.predictions, other.predictions, strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    "network", [plain, views, Taught, Branching, WithBatchNorm, WithDropout, WithOwnFunction], ids=lambda n: n.__name__
+)
+def test_a_stack_equals_its_members_alone(network):
+    data = table(weighted=True)
+    specs = members(network, data)
+    together = run(specs, data, choose_epoch=False)
+    predictions = [p for outcome in together for p in outcome.predictions]
+    for spec, prediction in zip(specs, predictions, strict=True):
+        alone = run([spec], data, choose_epoch=False)[0].predictions[0]
+        assert np.abs(prediction - alone).max() < 1e-9
+    chosen = run(specs, data)
+    assert largest_difference(chosen, [run(specs[3 * c : 3 * c + 3], data)[0] for c in range(3)]) < 1e-9
+
+
+@pytest.mark.parametrize("make", [momentum, by_name])
+@pytest.mark.parametrize("member_options", [True, False])
+def test_optimizers_by_slice_flat_or_by_name(make, member_options):
+    data = table()
+    specs = members(plain, data, make, member_options=member_options)
+    assert largest_difference(run(specs, data), run(members(plain, data), data)) < 1e-9
+
+
+def test_losses_differ_by_slice():
+    data = table()
+    mixed = members(plain, data, losses=(squared, absolute))
+    assert largest_difference(run(mixed, data), [run(mixed[3 * c : 3 * c + 3], data)[0] for c in range(3)]) < 1e-9
+
+
+def test_order_of_candidates_does_not_matter():
+    data = table()
+    specs = members(plain, data)
+    backwards = [*specs[6:], *specs[3:6], *specs[:3]]
+    one = {o.candidate: o for o in run(specs, data)}
+    other = {o.candidate: o for o in run(backwards, data)}
+    assert largest_difference([one[c] for c in range(3)], [other[c] for c in range(3)]) < 1e-9
+
+
+def test_a_candidate_that_leaves_does_not_change_the_others():
+    data = table()
+    specs = members(plain, data)
+    specs[0:3] = [MemberSpec(**{**spec.__dict__, "learning_rate": 1e9}) for spec in specs[:3]]
+    outcomes = run(specs, data, epochs=6)
+    assert "not finite" in outcomes[0].failure
+    assert not outcomes[1].failure
+    assert largest_difference(outcomes[1:], [run(specs[3 * c : 3 * c + 3], data, epochs=6)[0] for c in (1, 2)]) < 1e-9
+
+
+def test_patience_ends_a_candidate_at_its_best_epoch():
+    data = table()
+    specs = [MemberSpec(**{**spec.__dict__, "learning_rate": 0.0}) for spec in members(plain, data, candidates=1)]
+    (outcome,) = run(specs, data, epochs=50, patience=3)
+    assert (outcome.epoch, len(outcome.curve)) == (1, 4)
+
+
+def test_a_member_without_a_batch_does_not_change():
+    """Uneven folds: the shorter member rests while the longer one goes on, its momentum included."""
+    data = table()
+    rows = np.arange(N)
+    specs = members(plain, data, candidates=1, folds=2)
+    short = MemberSpec(**{**specs[0].__dict__, "train": rows[:40], "valid": rows[150:]})
+    long = MemberSpec(**{**specs[1].__dict__, "train": rows[:150], "valid": rows[150:]})
+    together = run([short, long], data, choose_epoch=False)[0]
+    for m, spec in enumerate((short, long)):
+        alone = run([spec], data, choose_epoch=False)[0]
+        assert np.abs(together.predictions[m] - alone.predictions[0]).max() < 1e-9
+
+
+def test_a_weight_of_two_is_a_row_given_twice_in_the_loss():
+    order = Order(0, np.arange(10), 10)
+    weight = np.ones(10)
+    weight[3] = 2.0
+    batch = Batches([order], weight).epoch(1, torch.float64)
+    rows, weights, _ = batch.step(0)
+    share = dict(zip(rows[0].tolist(), weights[0].tolist(), strict=True))
+    assert share[3] == pytest.approx(2 * share[4])
+    assert sum(share.values()) == pytest.approx(1.0)
+
+
+def test_every_row_is_seen_once_an_epoch():
+    batch = Batches([Order(0, np.arange(5, 108), 32), Order(1, np.arange(50), 32)], None).epoch(3, torch.float32)
+    for member, expected in ((0, range(5, 108)), (1, range(50))):
+        seen = []
+        for s in range(batch.n_steps):
+            rows, weights, counts = batch.step(s)
+            seen += rows[member][weights[member] > 0].tolist()
+            assert int((weights[member] > 0).sum()) == counts[member]
+        assert sorted(seen) == list(expected)
+
+
+@pytest.mark.parametrize(
+    ("network", "alone"),
+    [
+        (plain, None),
+        (Taught, False),
+        (Branching, True),
+        (WithBatchNorm, True),
+        (WithDropout, True),
+        (WithOwnFunction, True),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+def test_which_way_a_module_runs(network, alone):
+    stack = stack_modules([network() for _ in range(2)])
+    stack(torch.randn(2, 16, D))
+    ways = [mapped.one_at_a_time for mapped in mapped_forwards(stack)]
+    assert ways == ([] if alone is None else [alone])
+
+
+def test_flat_parameters_are_the_parameters():
+    modules = [plain() for _ in range(3)]
+    stack = stack_modules(modules)
+    x = torch.randn(3, 5, D)
+    before = stack(x)
+    store = FlatParameters(stack)
+    torch.testing.assert_close(stack(x), before)
+    torch.testing.assert_close(member_state(stack, 1), dict(modules[1].state_dict()))
+    store.flat.zero_()
+    assert stack(x).abs().max() == 0
