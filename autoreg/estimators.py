@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
-from autoreg import fitting
+from autoreg import fitting, recording
 from autoreg.model import FittedModel
 from autoreg.persistence import read_model, write_model
 from autoreg.space import DEFAULTS, PARTS, Candidate
@@ -89,7 +89,7 @@ class _TableRegressor(RegressorMixin, BaseEstimator):
             When the file exists and `force` is False.
         """
         check_is_fitted(self)
-        manifest = {**self.model_.to_manifest(), "estimator": fitting.estimator_to_json(self)}
+        manifest = {**self.model_.to_manifest(), "estimator": recording.estimator_to_json(self)}
         write_model(path, manifest, self.model_.tensors(), force=force)
 
     @property
@@ -430,7 +430,7 @@ def load(path: str | Path, *, network: Any = None) -> NeuralRegressor | AutoRegr
     described = manifest.pop("estimator")
     model = FittedModel.from_file(manifest, tensors, network)
     estimator = AutoRegressor() if described["class"] == "AutoRegressor" else NeuralRegressor()
-    fitting.estimator_from_json(estimator, described, model)
+    recording.estimator_from_json(estimator, described, model)
     return estimator
 
 

@@ -51,7 +51,7 @@ class Part:
     candidate: Candidate
     template: Member
     states: dict[str, Tensor]
-    point: str | None | Point = None
+    point: str | Point | None = None
     outputs_per_target: int = 1
     weight: float = 1.0
     _stack: Member | None = field(default=None, repr=False, compare=False)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from autoreg.batches import Batches, EpochBatches, Order
+from autoreg.inputs import Data, Inputs
 from autoreg.member import Member, Point, has_views, step_buffers
 from autoreg.schedules import Schedule
 from autoreg.stacking import (
@@ -32,9 +33,6 @@ Score = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 VALIDATION_ELEMENTS = 1 << 16
 """Rows times members that one validation chunk holds."""
-
-ENCODED_BYTES = 1 << 30
-"""Encodings without parameters are computed once for all rows when they fit into this."""
 
 
 @dataclass(frozen=True)
@@ -99,16 +97,6 @@ class StackSpec:
     choose_epoch: bool = True
     patience: int | None = None
     dtype: torch.dtype = torch.float32
-
-
-@dataclass(frozen=True)
-class Data:
-    """A coded table and its target as tensors: (N, Dn), (N, Dc), (N, O) float64; sample weights (N,) or None."""
-
-    numbers: Tensor
-    codes: Tensor
-    target: Tensor
-    sample_weight: NDArray[np.float64] | None = None
 
 
 @dataclass
@@ -184,7 +172,8 @@ class StackRun:
         # the target's scale stays float64: a float32 target far from zero would lose its digits
         self.stack.center = torch.stack([member.module.center for member in self.members])
         self.stack.spread = torch.stack([member.module.spread for member in self.members])
-        self.inputs = Inputs(self.members, self.stack, data, spec.dtype)
+        encodings = [(member.encoding_key, member.module.encoding) for member in self.members]
+        self.inputs = Inputs(encodings, self.stack, data, spec.dtype)
         self.store = FlatParameters(self.stack)
         self.updates = Updates([member.optimizer for member in self.members], self.store, infer_roles(self.stack))
         self.batches = Batches(
@@ -362,54 +351,6 @@ class StackRun:
         for outcome in self.outcomes.values():
             if not outcome.states and not outcome.failure:
                 outcome.failure = "no epoch gave a finite score"
-
-
-class Inputs:
-    """What the stack's networks read: rows of a table encoded once, or encoded step by step.
-
-    An encoding without parameters is applied once to all rows, for each distinct `encoding_key`.
-    """
-
-    def __init__(self, members: Sequence[MemberSpec], stack: Member, data: Data, dtype: torch.dtype) -> None:
-        self.stack = stack
-        self.numbers, self.codes = data.numbers.to(dtype), data.codes
-        self.n_rows = len(self.numbers)
-        self.encoded: Tensor | None = None
-        keys = list(dict.fromkeys(member.encoding_key for member in members))
-        learned = any(True for _ in stack.encoding.parameters()) or None in keys
-        if not learned:
-            self.encoded = self._encode(members, keys, dtype)
-        self.offset = torch.tensor([keys.index(member.encoding_key) * self.n_rows for member in members])
-
-    @torch.no_grad()
-    def _encode(self, members: Sequence[MemberSpec], keys: list[Hashable], dtype: torch.dtype) -> Tensor | None:
-        first = {key: next(m for m in members if m.encoding_key == key).module.encoding for key in keys}
-        probe = first[keys[0]](self.numbers[:1], self.codes[:1])
-        if len(keys) * self.n_rows * probe.shape[-1] * probe.element_size() > ENCODED_BYTES:
-            return None
-        parts = []
-        for encoding in first.values():
-            encoding = encoding.eval().to(dtype)
-            parts += [
-                encoding(numbers, codes)
-                for numbers, codes in zip(self.numbers.split(8192), self.codes.split(8192), strict=True)
-            ]
-        return torch.cat(parts)
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """The networks' output for rows (M, B)."""
-        if self.encoded is not None:
-            index = (rows + self.offset.unsqueeze(1)).flatten()
-            x = self.encoded.index_select(0, index).view(*rows.shape, -1)
-            return self.stack.network(x)
-        flat = rows.flatten()
-        numbers = self.numbers.index_select(0, flat).view(*rows.shape, -1)
-        codes = self.codes.index_select(0, flat).view(*rows.shape, -1)
-        return self.stack.network(self.stack.encoding(numbers, codes))
-
-    def keep(self, members: Sequence[int]) -> None:
-        """Go on with some members only."""
-        self.offset = self.offset[torch.as_tensor(members)]
 
 
 def negative_rmse(target: Tensor, prediction: Tensor, weight: Tensor) -> Tensor:
