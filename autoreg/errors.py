@@ -9,6 +9,7 @@
           - ContractError       a plugin's part broke its documented shape
       + DataError               the table cannot be used as it is          (also ValueError)
           - SchemaError         columns differ from those the model was fitted on
+          - DataTypeError       cells or a table of a type that has no use here (also TypeError)
       + OptionError             an option has no such value                (also ValueError)
       + SearchError             every candidate failed
       + ModelFileError          not ours, damaged, too new, or unsafe      (also ValueError)
@@ -48,6 +49,10 @@ class DataError(AutoregError, ValueError):
 
 class SchemaError(DataError):
     """The columns differ from those the model was fitted on."""
+
+
+class DataTypeError(DataError, TypeError):
+    """A table, or a cell in it, is of a type that cannot be used."""
 
 
 class OptionError(AutoregError, ValueError):

@@ -13,7 +13,7 @@ The names of parameters and buffers stay those of a single module, so a member's
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -106,7 +106,9 @@ class _LinearForward:
 
     def __call__(self, x: Tensor) -> Tensor:
         weight, bias = self.module.weight, self.module.bias
-        inner = x.reshape(x.shape[0], -1, x.shape[-1])
+        # weights in bfloat16 pull the layer's input and bias along
+        inner = x.reshape(x.shape[0], -1, x.shape[-1]).to(weight.dtype)
+        bias = None if bias is None else bias.to(weight.dtype)
         out = torch.bmm(inner, weight.mT) if bias is None else torch.baddbmm(bias.unsqueeze(1), inner, weight.mT)
         return out.view(*x.shape[:-1], out.shape[-1])
 
@@ -206,9 +208,10 @@ def mapped_forwards(stack: nn.Module) -> list[Mapped]:
     return [module.forward for module in stack.modules() if isinstance(module.forward, Mapped)]
 
 
-def member_state(stack: nn.Module, m: int) -> dict[str, Tensor]:
+def member_state(stack: nn.Module, m: int, store: FlatParameters | None = None) -> dict[str, Tensor]:
     """Member m's parameters and buffers, as copies under a single module's names."""
-    return {name: tensor[m].detach().clone() for name, tensor in state_tensors(stack).items()}
+    tensors = state_tensors(stack) if store is None else {**state_tensors(stack), **store.views(store.flat)}
+    return {name: tensor[m].detach().clone() for name, tensor in tensors.items()}
 
 
 def state_tensors(stack: nn.Module) -> dict[str, Tensor]:
@@ -233,41 +236,53 @@ class FlatParameters:
     An elementwise optimizer then needs a handful of large operations. A matrix of `nn.Linear` lies transposed,
     (M, in, out) in memory, which is what the matrix product of a step reads.
 
+    Parameters
+    ----------
+    stack : nn.Module
+    half : bool
+        Give the matrices of `nn.Linear` to the stack in bfloat16; the numbers that the optimizer changes stay as
+        they are.
+
     Attributes
     ----------
     flat : Tensor, (M, P)
     names : list of str
+        The matrices of `nn.Linear` first.
     """
 
-    def __init__(self, stack: nn.Module) -> None:
-        self.parameters: dict[str, nn.Parameter] = {
-            name: parameter for name, parameter in stack.named_parameters() if parameter.requires_grad
-        }
-        self.names = list(self.parameters)
+    def __init__(self, stack: nn.Module, half: bool = False) -> None:
         linear = {
             f"{prefix}.weight" if prefix else "weight"
             for prefix, module in stack.named_modules()
             if isinstance(module.forward, _LinearForward)
         }
-        self._transposed = {name: name in linear for name in self.names}
+        trained = {name: p for name, p in stack.named_parameters() if p.requires_grad}
+        self.names = sorted(trained, key=lambda name: name not in linear)
+        self.parameters: dict[str, nn.Parameter] = {name: trained[name] for name in self.names}
+        self._linear = {name: name in linear for name in self.names}
         self._sizes = {name: parameter[0].numel() for name, parameter in self.parameters.items()}
         self._shapes = {name: parameter.shape[1:] for name, parameter in self.parameters.items()}
-        members = len(next(iter(state_tensors(stack).values()))) if state_tensors(stack) else 0
-        blocks = [self._block(name, parameter.data) for name, parameter in self.parameters.items()]
-        self.flat = torch.cat(blocks, dim=1).contiguous() if blocks else torch.zeros(members, 0)
+        self._n_linear = sum(size for name, size in self._sizes.items() if self._linear[name])
+        state = state_tensors(stack)
+        self.flat = torch.zeros(len(next(iter(state.values()))) if state else 0, 0)
+        if self.names:
+            self.flat = torch.cat([self._block(name, p.data) for name, p in self.parameters.items()], dim=1)
+        self._half = half
         self._bind()
 
     def _block(self, name: str, tensor: Tensor) -> Tensor:
-        tensor = tensor.mT if self._transposed[name] else tensor
+        tensor = tensor.mT if self._linear[name] else tensor
         return tensor.reshape(tensor.shape[0], -1)
 
-    def views(self, flat: Tensor) -> dict[str, Tensor]:
+    def views(self, flat: Tensor, linear_only: bool = False) -> dict[str, Tensor]:
         """An (M', P) tensor as named tensors of the parameters' shapes."""
         out, start = {}, 0
         for name in self.names:
+            if linear_only and not self._linear[name]:
+                break
             block = flat[:, start : start + self._sizes[name]]
             shape = self._shapes[name]
-            if self._transposed[name]:
+            if self._linear[name]:
                 out[name] = block.view(-1, shape[1], shape[0]).mT
             else:
                 out[name] = block.view(-1, *shape)
@@ -275,8 +290,17 @@ class FlatParameters:
         return out
 
     def _bind(self) -> None:
-        for name, view in self.views(self.flat).items():
+        views = self.views(self.flat)
+        if self._half:
+            self._shadow = self.flat[:, : self._n_linear].to(torch.bfloat16)
+            views.update(self.views(self._shadow, linear_only=True))
+        for name, view in views.items():
             self.parameters[name].data = view
+
+    def changed(self) -> None:
+        """Called after `flat` was changed in place: brings the bfloat16 matrices up to date."""
+        if self._half:
+            self._shadow.copy_(self.flat[:, : self._n_linear])
 
     def flatten(self, tensors: Sequence[Tensor | None]) -> Tensor:
         """Tensors in the parameters' order, such as gradients, as one (M, P) tensor; None counts as zeros."""
@@ -284,21 +308,16 @@ class FlatParameters:
             self._block(name, self.parameters[name].new_zeros(self.parameters[name].shape) if t is None else t)
             for name, t in zip(self.names, tensors, strict=True)
         ]
-        return torch.cat(blocks, dim=1)
+        return torch.cat(blocks, dim=1).to(self.flat.dtype)
 
     def repeat(self, values: dict[str, Any]) -> Tensor:
         """One number per parameter spread over its elements, (P,)."""
-        return torch.cat(
-            [
-                torch.full((self._sizes[name],), float(values[name]), dtype=self.flat.dtype, device=self.flat.device)
-                for name in self.names
-            ]
-        )
+        parts = [torch.full((self._sizes[name],), float(values[name]), dtype=self.flat.dtype) for name in self.names]
+        return torch.cat(parts)
 
     def keep(self, members: Sequence[int]) -> None:
         """Go on with some members only."""
-        self.flat = self.flat[torch.as_tensor(members, device=self.flat.device)].contiguous()
-        self._bind()
+        self.load(self.flat[torch.as_tensor(members)].contiguous())
 
     def load(self, flat: Tensor) -> Tensor:
         """Use other values, (M, P); returns those used before."""
@@ -321,5 +340,3 @@ def mix(*numbers: int) -> int:
         state ^= state >> 31
     return state & 0x7FFFFFFFFFFFFFFF
 
-
-Factory = Callable[[], nn.Module]

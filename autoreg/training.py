@@ -89,6 +89,8 @@ class StackSpec:
         Keep the weights of the epoch with the best mean score over a candidate's members, instead of the last.
     patience : int or None
         A candidate leaves after this many epochs without a better score.
+    half : bool
+        Matrix products in bfloat16.
     """
 
     members: Sequence[MemberSpec]
@@ -97,6 +99,7 @@ class StackSpec:
     choose_epoch: bool = True
     patience: int | None = None
     dtype: torch.dtype = torch.float32
+    half: bool = False
 
 
 @dataclass
@@ -174,7 +177,7 @@ class StackRun:
         self.stack.spread = torch.stack([member.module.spread for member in self.members])
         encodings = [(member.encoding_key, member.module.encoding) for member in self.members]
         self.inputs = Inputs(encodings, self.stack, data, spec.dtype)
-        self.store = FlatParameters(self.stack)
+        self.store = FlatParameters(self.stack, spec.half)
         self.updates = Updates([member.optimizer for member in self.members], self.store, infer_roles(self.stack))
         self.batches = Batches(
             [Order(member.seed, member.train, member.batch_size) for member in self.members],
@@ -200,7 +203,7 @@ class StackRun:
         for mapped in self.mapped:
             mapped.counts = np.maximum(counts, 1).tolist() if counts.min() < rows.shape[1] else None
             mapped.step += 1
-        output = self.inputs.forward(rows)
+        output = self.inputs.forward(rows).to(self.spec.dtype)
         target = self._scaled_target(rows)
         losses = (self._row_losses(output, target) * weight).sum(1)
         parameters = list(self.store.parameters.values())
@@ -301,7 +304,7 @@ class StackRun:
         return None if averaged is None else self.store.load(averaged)
 
     def _predict(self, rows: Tensor) -> Tensor:
-        output = self.inputs.forward(rows)
+        output = self.inputs.forward(rows).to(self.spec.dtype)
         points = {member.loss.point for member in self.members}
         views = has_views(output, stacked=True)
         if len(points) == 1:
@@ -322,7 +325,7 @@ class StackRun:
     ) -> None:
         """Keep a candidate's weights, predictions and scores of now."""
         before = self._use_averaged()
-        outcome.states = [member_state(self.stack, m) for m in places]
+        outcome.states = [member_state(self.stack, m, self.store) for m in places]
         if before is not None:
             self.store.load(before)
         outcome.scores = [scores[m] for m in places]

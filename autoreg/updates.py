@@ -162,6 +162,7 @@ class Updates:
         gradient = self.store.flatten(gradients)
         for group in self.groups:
             group.update(gradient, learning_rate, idle)
+        self.store.changed()
 
     def evaluation(self) -> Tensor | None:
         """Weights to score for the whole stack, or None."""
