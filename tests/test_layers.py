@@ -20,12 +20,12 @@ PACKAGE = Path(autoreg.__file__).parent
 
 FLOORS: dict[int, str] = {
     7: "__main__ cli",
-    6: "estimators fitting report testing",
+    6: "estimators fitting recording report testing",
     5: "builtins describe export intervals model modelformat persistence",
     4: "companions ensemble journal parts scoring search strategies",
-    3: "batches member schedules stacking torch_optim training updates",
+    3: "batches inputs member schedules stacking torch_optim training updates",
     2: "plugins registry",
-    1: "encoding folds readers tables",
+    1: "dates encoding folds quantities readers tables values",
     0: "errors gradients hookspecs results space strictjson",
 }
 """Modules and packages of ``autoreg/`` by floor. A new module gets its place here and in the page."""
@@ -147,6 +147,11 @@ def test_imports_go_down(module: str) -> None:
     path = modules()[module]
     full = f"{module}.__init__" if path.name == "__init__.py" else module
     assert complaints(path.read_text(encoding="utf-8"), full) == []
+
+
+def test_every_room_is_on_the_page() -> None:
+    page = (PACKAGE.parent / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
+    assert [room for room in FLOOR_OF if f"`{room}`" not in page] == []
 
 
 def test_the_front_imports_words_only() -> None:
