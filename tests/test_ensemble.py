@@ -1,0 +1,48 @@
+"""Greedy selection never does worse than the best single candidate on the rows it selects on."""
+
+import numpy as np
+import pytest
+
+from autoreg.ensemble import cross_fitted, greedy_weights
+from autoreg.scoring import as_metric
+
+
+@pytest.fixture
+def candidates():
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=(300, 1))
+    return y, np.stack([y + s * rng.normal(size=y.shape) for s in (0.5, 0.6, 0.7, 3.0)])
+
+
+@pytest.mark.parametrize("metric", ["rmse", "mae", "r2"])
+def test_the_ensemble_is_at_least_as_good_as_the_best(candidates, metric):
+    y, predictions = candidates
+    score = as_metric(metric).score
+    weights = greedy_weights(predictions, y, None, score)
+    assert weights.sum() == pytest.approx(1.0)
+    assert (weights >= 0).all()
+    assert score(y, np.tensordot(weights, predictions, axes=1)) >= max(score(y, p) for p in predictions)
+    assert weights[3] == 0
+
+
+def test_equal_candidates_give_one(candidates):
+    y, predictions = candidates
+    assert greedy_weights(np.stack([predictions[0]] * 3), y, None, as_metric("rmse").score).tolist() == [1, 0, 0]
+
+
+def test_weights_for_a_part_do_not_see_its_target(candidates):
+    y, predictions = candidates
+    parts = np.array_split(np.arange(300), 5)
+    score = as_metric("rmse").score
+    before, _ = cross_fitted(predictions, y, None, score, parts)
+    changed = y.copy()
+    changed[parts[2]] += 100
+    after, _ = cross_fitted(predictions, changed, None, score, parts)
+    np.testing.assert_array_equal(before[parts[2]], after[parts[2]])
+
+
+def test_cross_fitted_predicts_every_row_once(candidates):
+    y, predictions = candidates
+    prediction, scores = cross_fitted(predictions, y, None, as_metric("rmse").score, np.array_split(np.arange(300), 5))
+    assert np.isfinite(prediction).all()
+    assert len(scores) == 5

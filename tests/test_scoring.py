@@ -1,0 +1,57 @@
+"""Scores agree with scikit-learn's, for tables and for stacks."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics
+
+from autoreg.errors import OptionError
+from autoreg.scoring import as_metric
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "sign"),
+    [
+        ("rmse", metrics.root_mean_squared_error, -1),
+        ("mae", metrics.mean_absolute_error, -1),
+        ("r2", metrics.r2_score, 1),
+        ("mape", metrics.mean_absolute_percentage_error, -1),
+        ("neg_mean_squared_error", metrics.mean_squared_error, -1),
+        ("mean_poisson_deviance", metrics.mean_poisson_deviance, -1),
+    ],
+)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_scores_are_scikit_learns(name, function, sign, weighted):
+    rng = np.random.default_rng(0)
+    y, p = rng.uniform(1, 2, (50, 1)), rng.uniform(1, 2, (50, 1))
+    w = rng.uniform(size=50) if weighted else None
+    metric = as_metric(name)
+    expected = sign * function(y[:, 0], p[:, 0], sample_weight=w)
+    assert metric.score(y, p, w) == pytest.approx(expected)
+    weights = torch.ones(1, 50) if w is None else torch.from_numpy(w)[None]
+    stacked = metric.over_members()(torch.from_numpy(y)[None], torch.from_numpy(p)[None], weights)
+    assert stacked.tolist() == pytest.approx([expected])
+
+
+def test_padding_does_not_count():
+    y = torch.zeros(1, 3, 1, dtype=torch.float64)
+    p = torch.tensor([[[1.0], [1.0], [50.0]]], dtype=torch.float64)
+    w = torch.tensor([[1.0, 1.0, 0.0]])
+    for name in ("rmse", "mae"):
+        assert as_metric(name).over_members()(y, p, w).tolist() == [-1.0]
+
+
+def test_a_users_scorer():
+    def closeness(estimator, X, y):
+        return -float(np.abs(estimator.predict(X) - y).max())
+
+    assert as_metric(closeness).score(np.zeros((3, 1)), np.array([[1.0], [2.0], [-3.0]])) == -3.0
+
+
+def test_an_unknown_name_says_what_is_near():
+    with pytest.raises(OptionError, match="no metric 'rmsee'; did you mean 'rmse'"):
+        as_metric("rmsee")
+
+
+def test_prediction_that_is_not_finite_scores_nan():
+    assert np.isnan(as_metric("mae").score(np.zeros((2, 1)), np.array([[np.nan], [1.0]])))
