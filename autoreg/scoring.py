@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.metrics import get_scorer, get_scorer_names
 from torch import Tensor
 
@@ -32,10 +33,8 @@ SHORT = {
 Floats = NDArray[np.float64]
 
 
-class _Predicted:
+class _Predicted(RegressorMixin, BaseEstimator):
     """An estimator whose predictions are known, so that a scorer can be asked about them."""
-
-    _estimator_type = "regressor"
 
     def __init__(self, prediction: Floats) -> None:
         self.prediction = prediction
