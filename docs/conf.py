@@ -1,7 +1,7 @@
 """How Sphinx builds the documentation: ``make docs``."""
 
 import sys
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
 
 from sphinx.application import Sphinx
@@ -12,7 +12,7 @@ sys.path.insert(0, str(HERE))
 project = "autoreg"
 author = "The autoreg developers"
 copyright = "2026, The autoreg developers"
-release = version("autoreg-core")
+release = metadata.version("autoreg-core")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "numpydoc"]
 exclude_patterns = ["_build"]
@@ -46,5 +46,11 @@ def write_command_line_page(app: Sphinx) -> None:
     target.write_text(render(), encoding="utf-8")
 
 
+def leave_out_routing(app: Sphinx, what: str, name: str, member: object, skip: bool, options: object) -> bool | None:
+    """scikit-learn adds these methods; its own documentation explains them, with links that end here."""
+    return True if name.endswith("_request") or name == "get_metadata_routing" else None
+
+
 def setup(app: Sphinx) -> None:
+    app.connect("autodoc-skip-member", leave_out_routing)
     app.connect("builder-inited", write_command_line_page)
