@@ -22,7 +22,7 @@ def test_the_ensemble_is_at_least_as_good_as_the_best(candidates, metric):
     assert weights.sum() == pytest.approx(1.0)
     assert (weights >= 0).all()
     assert score(y, np.tensordot(weights, predictions, axes=1)) >= max(score(y, p) for p in predictions)
-    assert weights[3] == 0
+    assert weights[3] < 0.1
 
 
 def test_equal_candidates_give_one(candidates):
