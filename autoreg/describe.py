@@ -304,7 +304,8 @@ def _build(description: dict[str, Any]) -> nn.Module:
     if description["type"] == "Sequential":
         return nn.Sequential(OrderedDict((layer["name"], _build(layer)) for layer in description["layers"]))
     layer = _TYPES[description["type"]]
+    values = {name: check(description[name]) for name, check in _LAYERS[layer].items()}
     try:
-        return layer(**{name: check(description[name]) for name, check in _LAYERS[layer].items()})
+        return layer(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
     except (ValueError, AssertionError) as error:  # arguments that do not go together
         raise ModelFileError(f"the model describes a {layer.__name__} that torch refuses: {error}") from None

@@ -282,6 +282,9 @@ class AutoRegressor(_TableRegressor):
     space : dict, list of dict, or None
         `NeuralRegressor` parameter -> list of values or scipy distribution.
     n_candidates : int or None
+        How many candidates the strategy proposes.
+    ensemble : bool
+        Predict with the mean that greedy selection on out-of-fold predictions finds, instead of the best candidate.
     companions : {"compare"} or None
         Whether simple models run on the same folds.
     random_state : int, RandomState or None
@@ -294,6 +297,8 @@ class AutoRegressor(_TableRegressor):
     best_score_ : float
         Mean cross-validated score, scikit-learn's sign.
     best_index_ : int
+    ensemble_score_ : float
+        Cross-fitted score of what `predict` uses.
     best_estimator_ : NeuralRegressor
         Fitted: the mean of the best candidate's fold members.
     cv_results_ : dict of arrays
@@ -331,6 +336,7 @@ class AutoRegressor(_TableRegressor):
         losses: Sequence[Any] | None = None,
         space: Any = None,
         n_candidates: int | None = None,
+        ensemble: bool = True,
         companions: str | None = "compare",
         random_state: Any = None,
         verbose: int = 1,
@@ -346,6 +352,7 @@ class AutoRegressor(_TableRegressor):
         self.losses = losses
         self.space = space
         self.n_candidates = n_candidates
+        self.ensemble = ensemble
         self.companions = companions
         self.random_state = random_state
         self.verbose = verbose

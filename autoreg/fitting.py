@@ -15,8 +15,10 @@ from sklearn.utils import check_consistent_length
 
 import autoreg
 from autoreg.companions import evaluate_companions
+from autoreg.ensemble import cross_fitted, greedy_weights
 from autoreg.errors import DataError, OptionError, PluginLoadWarning, SearchError, unknown
 from autoreg.folds import Fold, make_folds
+from autoreg.frames import as_frame
 from autoreg.model import FittedModel, Part
 from autoreg.plugins import load_plugins, registry
 from autoreg.recording import cv_results, results_to_json
@@ -26,7 +28,8 @@ from autoreg.results import CandidateResult, Progress, SearchResults
 from autoreg.scoring import as_metric
 from autoreg.search import Evaluated, Problem, best_of, evaluate
 from autoreg.space import Candidate, Space, as_dimensions
-from autoreg.tables import Schema, as_frame, infer_schema, read_target
+from autoreg.tables import Schema, infer_schema
+from autoreg.targets import read_target
 
 Floats = NDArray[np.float64]
 Validation = tuple[Any, Any, Any]
@@ -206,11 +209,11 @@ def _validation_fold(estimator: Any, table: TrainingTable, seed: int) -> Fold:
     return Fold(np.sort(order[n_valid:]), np.sort(order[:n_valid]))
 
 
-def as_part(evaluated: Evaluated) -> Part:
+def as_part(evaluated: Evaluated, weight: float = 1.0) -> Part:
     """A trained candidate as part of a model."""
     assert evaluated.recipe is not None
     assert evaluated.template is not None
-    return Part.from_members(evaluated.recipe, evaluated.template, evaluated.states)
+    return Part.from_members(evaluated.recipe, evaluated.template, evaluated.states, weight)
 
 
 def _manifest(table: TrainingTable, seed: int, seconds: float) -> dict[str, Any]:
@@ -318,6 +321,33 @@ def _search(
     return done
 
 
+def _ensemble(
+    results: SearchResults, evaluated: Sequence[Evaluated], problem: Problem, best: list[Part]
+) -> tuple[SearchResults, list[Part]]:
+    """The greedy ensemble over all candidates; the best alone where that is as good."""
+    usable = [item for item in evaluated if not item.result.failure and item.oof is not None]
+    held_out = [fold.valid for fold in problem.folds]
+    rows = np.unique(np.concatenate(held_out)) if held_out else np.zeros(0, dtype=np.int64)
+    if len(usable) < 2 or len(rows) < 2:
+        return results, best
+    parts = held_out if len(rows) == sum(map(len, held_out)) else np.array_split(rows, len(held_out))
+    predictions = np.stack([item.oof for item in usable if item.oof is not None])
+    score, weight = problem.metric.score, problem.sample_weight
+    weights = greedy_weights(predictions[:, rows], problem.y[rows], None if weight is None else weight[rows], score)
+    if np.count_nonzero(weights) < 2:
+        return results, best
+    prediction, scores = cross_fitted(predictions, problem.y, weight, score, parts)
+    rmse = as_metric(None).score
+    chosen = {item.result.index: float(w) for item, w in zip(usable, weights, strict=True) if w > 0}
+    row = CandidateResult(
+        len(evaluated), None, f"ensemble of {len(chosen)}", tuple(scores),
+        tuple(-rmse(problem.y[p], prediction[p], None if weight is None else weight[p]) for p in parts),
+        is_ensemble=True, facts={"weights": chosen},
+    )  # fmt: skip
+    model_parts = [as_part(item, chosen[item.result.index]) for item in usable if item.result.index in chosen]
+    return replace(results, ensemble=row), model_parts
+
+
 def _companions(
     estimator: Any, problem: Problem, first_index: int, on_progress: Callable[[Progress], None] | None
 ) -> list[CandidateResult]:
@@ -345,6 +375,7 @@ def _note_results(
     estimator.best_index_ = best.result.index
     estimator.best_params_ = dict(best.result.candidate.parameters)  # type: ignore[union-attr]
     estimator.best_score_ = best.result.score
+    estimator.ensemble_score_ = results.chosen.score
     single = NeuralRegressor._from_candidate(best.result.candidate)  # type: ignore[arg-type]
     single.set_params(random_state=model.manifest["seed"])
     single.model_ = FittedModel(model.schema, [as_part(best)], model.manifest)

@@ -195,7 +195,8 @@ def check_entry(name: str, dtype: str, shape: list[Any] | tuple[int, ...]) -> Te
 
 _KINDS = (
     (rb"PK\x03\x04|PK\x05\x06", "a zip archive (torch.save and skops write such)"),
-    (rb"\x80[\x00-\x05]|c[\w.]+\n\w+\n[(pq]|\((?:c\w|i\w|[dl]p\d|[SV]['\"])", "a pickle file"),
+    # A header's length may begin as a pickle does, but goes on with zeros.
+    (rb"\x80[\x00-\x05](?!.\0{5})|c[\w.]+\n\w+\n[(pq]|\((?:c\w|i\w|[dl]p\d|[SV]['\"])|[])}]q\0", "a pickle file"),
     (rb"\x1f\x8b", "a gzip file (joblib.dump may write such)"),
     (rb"\x78[\x01\x5e\x9c\xda]", "a zlib file (joblib.dump may write such)"),
     (rb"BZh[1-9]|\xfd7zXZ|\x28\xb5\x2f\xfd|\x04\x22\x4d\x18|\x5d\x00\x00", "a compressed file"),
@@ -206,7 +207,7 @@ _KINDS = (
     (rb".{257}ustar", "a tar archive"),
     (rb"version https://git-lfs", "a Git LFS pointer ('git lfs pull' fetches the file)"),
     (rb"\s*<(?:!|html|HTML|\?xml)", "a web page (a failed download?)"),
-    (rb"[\t\n\r\x20-\x7e\x80-\xff]+\Z", "a text file"),
+    (rb"[\t\n\r\x20-\x7e][\t\n\r\x20-\x7e\x80-\xff]*\Z", "a text file"),
 )
 
 

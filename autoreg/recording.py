@@ -47,7 +47,8 @@ def results_to_json(results: SearchResults) -> dict[str, Any]:
 
     def row(result: CandidateResult) -> dict[str, Any]:
         data = asdict(replace(result, candidate=None))
-        del data["candidate"], data["facts"], data["train_curve"], data["curve"]
+        del data["candidate"], data["train_curve"], data["curve"]
+        data["facts"] = as_json(dict(result.facts))
         parameters = None if result.candidate is None else as_json(dict(result.candidate.parameters))
         return {**data, "parameters": parameters, "score": result.score}
 
@@ -68,12 +69,14 @@ def results_from_json(manifest: Mapping[str, Any]) -> SearchResults:
             CandidateResult(
                 data["index"], None if parameters is None else Candidate(parameters), data["name"],
                 _floats(data["scores"]), _floats(data["rmse"]), data["epoch"], data["seconds"], failure=data["failure"],
+                is_ensemble=data["is_ensemble"], facts=data["facts"],
             )
         )  # fmt: skip
     rows.sort(key=lambda result: result.index)
     return SearchResults(
-        tuple(r for r in rows if not r.is_companion), tuple(r for r in rows if r.is_companion),
+        tuple(r for r in rows if r.candidate is not None), tuple(r for r in rows if r.is_companion),
         manifest["scoring"], manifest["n_folds"], manifest["seconds"], manifest["verdict"],
+        next((r for r in rows if r.is_ensemble), None),
     )  # fmt: skip
 
 
@@ -112,6 +115,7 @@ def estimator_from_json(estimator: Any, data: Mapping[str, Any], model: FittedMo
         estimator.n_splits_ = estimator.results_.n_folds
         estimator.cv_results_ = cv_results(estimator.results_)
         estimator.best_index_, estimator.best_score_ = best.index, best.score
+        estimator.ensemble_score_ = estimator.results_.chosen.score
         estimator.best_params_ = dict(best.candidate.parameters)  # type: ignore[union-attr]
 
 

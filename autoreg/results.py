@@ -35,6 +35,10 @@ class CandidateResult:
         Mean training loss in each epoch; empty for a companion.
     failure : str
         Why it failed; empty when it did not.
+    is_ensemble : bool
+        Whether this is the weighted mean of several candidates; its scores are cross-fitted.
+    facts : mapping
+        Further figures, such as an ensemble's weights.
     """
 
     index: int
@@ -47,6 +51,7 @@ class CandidateResult:
     curve: tuple[float, ...] = ()
     train_curve: tuple[float, ...] = ()
     failure: str = ""
+    is_ensemble: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -56,7 +61,7 @@ class CandidateResult:
 
     @property
     def is_companion(self) -> bool:
-        return self.candidate is None
+        return self.candidate is None and not self.is_ensemble
 
 
 @dataclass(frozen=True)
@@ -69,17 +74,23 @@ class SearchResults:
     n_folds: int
     seconds: float
     verdict: str = ""
+    ensemble: CandidateResult | None = None
 
     @property
     def ranked(self) -> list[CandidateResult]:
-        """Candidates and companions by mean score, failures last."""
-        rows = [*self.candidates, *self.companions]
+        """Candidates, companions and the ensemble by mean score, failures last."""
+        rows = [*self.candidates, *self.companions, *([self.ensemble] if self.ensemble else [])]
         return sorted(rows, key=lambda row: (row.score != row.score, -row.score, row.index))
 
     @property
     def best(self) -> CandidateResult:
         """The best candidate (a network)."""
-        return next(row for row in self.ranked if not row.is_companion)
+        return next(row for row in self.ranked if row.candidate is not None)
+
+    @property
+    def chosen(self) -> CandidateResult:
+        """What the model predicts with: the ensemble, or the best candidate."""
+        return self.ensemble or self.best
 
 
 @dataclass(frozen=True)
