@@ -122,8 +122,8 @@ def parse_header(file: BufferedIOBase, size: int) -> Header:
         raise ModelFileError(_what_it_is(start, length))
     if 8 + length > size:
         raise ModelFileError(f"is cut short: its header alone takes {8 + length} bytes, the file has {size}")
-    raw = (start + file.read(max(0, 8 + length - len(start))))[8 : 8 + length]
-    file.seek(8 + length)
+    file.seek(8)
+    raw = file.read(length)
     outer = read_json(raw, "header", max_string=MAX_HEADER)
     metadata = outer.get("__metadata__") if isinstance(outer, dict) else None
     if not isinstance(metadata, dict) or not isinstance(metadata.get("autoreg"), str):

@@ -15,7 +15,9 @@ MAX_DEPTH = 64
 MAX_STRING = 1 << 20
 
 _TOKEN = re.compile(r'"[^"]*"?|[][{},]')
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_HALF_PAIR = re.compile(
+    r"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]", re.DOTALL
+)
 
 
 def read_json(text: str | bytes, what: str, *, max_string: int = MAX_STRING) -> Any:
@@ -28,7 +30,7 @@ def read_json(text: str | bytes, what: str, *, max_string: int = MAX_STRING) -> 
     what : str
         What a message calls it.
     max_string : int
-        Bound on a string's characters.
+        Bound on a string's characters as they are written.
 
     Raises
     ------
@@ -48,13 +50,12 @@ def read_json(text: str | bytes, what: str, *, max_string: int = MAX_STRING) -> 
     if not text.isascii():
         raise ModelFileError(f"has a {what} with bytes that are not ASCII")
     text = text.decode("ascii") if isinstance(text, bytes) else text
-    _check_size(text, what, max_string)
+    _check_text(text, what, max_string)
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(items)
         if len(found) != len(items):
-            keys = [key for key, _ in items]
-            twice = next(key for i, key in enumerate(keys) if found.pop(key, keys) is keys)
+            twice = next(key for key, _ in items if found.pop(key, items) is items)
             raise ModelFileError(f"has a {what} with two entries {quoted(twice)} in one object")
         return found
 
@@ -72,22 +73,19 @@ def read_json(text: str | bytes, what: str, *, max_string: int = MAX_STRING) -> 
         raise ModelFileError(f"has a {what} with {word}, which is not JSON")
 
     try:
-        value = json.loads(text, object_pairs_hook=pairs, parse_int=whole, parse_float=real, parse_constant=constant)
-        if _SURROGATE.search(text):
-            json.dumps(value, ensure_ascii=False).encode()
+        return json.loads(text, object_pairs_hook=pairs, parse_int=whole, parse_float=real, parse_constant=constant)
     except ModelFileError:
         raise
-    except UnicodeEncodeError:
-        raise ModelFileError(f"has a {what} with half of a surrogate pair") from None
     except (ValueError, RecursionError) as error:
         raise ModelFileError(f"has a {what} that is not JSON: {error}") from None
-    return value
 
 
-def _check_size(text: str, what: str, max_string: int) -> None:
-    """Bound the depth and the number of values without building one."""
+def _check_text(text: str, what: str, max_string: int) -> None:
+    """Bound depth, strings and the number of values without building one, and find half surrogate pairs."""
     # With escaped backslashes and then escaped quotes gone, every quote that is left begins or ends a string.
-    bare = text.replace("\\\\", "").replace('\\"', "")
+    bare = text.replace("\\\\", "__").replace('\\"', "__")
+    if _HALF_PAIR.search(bare):
+        raise ModelFileError(f"has a {what} with half of a surrogate pair")
     depth = 0
     for count, token in enumerate(_TOKEN.finditer(bare)):
         start, end = token.span()
