@@ -395,7 +395,10 @@ def values() -> Iterator[tuple[str, bytes]]:
 
 
 def check_folder(folder: Path) -> dict[str, list[str]]:
-    """Read every file of a folder by both ways, and tell the errors' classes and messages."""
+    """Read every file of a folder by both ways, and tell the errors' classes and messages.
+
+    Long headers take their time, and both ways read them by the same code: `read_model` alone tries those.
+    """
     import torch
 
     from autoreg.persistence import read_manifest, read_model
@@ -404,8 +407,10 @@ def check_folder(folder: Path) -> dict[str, list[str]]:
     _limit_memory()
     outcomes = {}
     for path in sorted(folder.iterdir()):
-        found = []
-        for read in (read_manifest, read_model):
+        with open(path, "rb") as file:
+            long = path.stat().st_size > 1 << 20 and int.from_bytes(file.read(8), "little") > 1 << 20
+        found = ["not tried", ""] if long else []
+        for read in (read_model,) if long else (read_manifest, read_model):
             try:
                 read(path)
                 found += ["", ""]

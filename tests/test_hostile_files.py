@@ -63,7 +63,7 @@ def test_a_hostile_file_is_refused_in_one_line(
     record_property("hostile_files", len(found))
     for name, (early, _, error, message) in found.items():
         assert error == "ModelFileError", (name, error, message)
-        assert early in ("ModelFileError", ""), (name, early)
+        assert early in ("ModelFileError", "", "not tried"), (name, early)
         assert ".safetensors" in message, (name, message)
         assert message.isprintable(), (name, message)
         assert len(message) < 400, (name, message)
