@@ -1,0 +1,145 @@
+"""The leaderboard: candidates and companions, best first, as a DataFrame and for the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import pstdev
+from typing import TYPE_CHECKING
+
+from autoreg.report.units import decimals, label, number, plain
+from autoreg.results import CandidateResult, SearchResults
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LINES = 10
+"""Rows that the terminal shows."""
+
+WIDTH = 56
+"""Letters of a model's description that the terminal shows."""
+
+
+def frame(results: SearchResults) -> pd.DataFrame:
+    """The leaderboard as a table.
+
+    Parameters
+    ----------
+    results : SearchResults
+
+    Returns
+    -------
+    DataFrame
+        One row a model, best first: `rank`, `model`, `kind` (network or companion), the mean over the folds of the
+        plain figure under its short name, such as `rmse`, its standard deviation under `rmse_std`, `epoch`, `seconds`
+        and, for one that failed, why in `failure`. Failed models have no rank.
+
+    Examples
+    --------
+    >>> row = CandidateResult(0, None, "mean", (-2.0, -4.0), (2.0, 4.0))
+    >>> frame(SearchResults((), (row,), "neg_root_mean_squared_error", 2, 1.0))[["model", "rmse", "rmse_std"]]
+      model  rmse  rmse_std
+    0  mean   3.0       1.0
+    """
+    import pandas as pd
+
+    name = label(results.scoring)
+    rows = results.ranked
+    return pd.DataFrame(
+        {
+            "rank": pd.array([_rank(rows, row) for row in rows], dtype="Int64"),
+            "model": pd.array([row.name for row in rows], dtype="str"),
+            "kind": pd.array([_kind(row) for row in rows], dtype="str"),
+            name: [plain(row.score, results.scoring) for row in rows],
+            f"{name}_std": [_spread(row) for row in rows],
+            "epoch": [row.epoch for row in rows],
+            "seconds": [row.seconds for row in rows],
+            "failure": pd.array([row.failure for row in rows], dtype="str"),
+        }
+    )
+
+
+def text(results: SearchResults, lines: int = LINES) -> str:
+    """The leaderboard for the terminal: the best rows, every companion, and the failures with their reasons.
+
+    Parameters
+    ----------
+    results : SearchResults
+    lines : int
+        Rows to show; companions always take part.
+
+    Examples
+    --------
+    >>> row = CandidateResult(0, None, "mean", (-2.0, -4.0), (2.0, 4.0))
+    >>> print(text(SearchResults((), (row,), "neg_root_mean_squared_error", 2, 1.0)))
+    rank  model  kind        rmse    ± std  epoch  seconds
+       1  mean   companion  3.000    1.000      -      0.0
+    """
+    ranked = results.ranked
+    usable = [row for row in ranked if not row.failure]
+    companions = [row for row in usable if row.is_companion]
+    room = max(1, lines - len(companions))
+    networks = [row for row in usable if not row.is_companion][:room]
+    rows = [row for row in usable if any(row is other for other in [*networks, *companions])]
+    scores = [plain(row.score, results.scoring) for row in rows]
+    places = decimals(scores)
+    header = ("rank", "model", "kind", label(results.scoring), "± std", "epoch", "seconds")
+    cells = [
+        (
+            str(_rank(ranked, row)),
+            shortened(row.name),
+            _kind(row),
+            number(score, places),
+            number(_spread(row), places),
+            str(row.epoch) if row.epoch else "-",
+            f"{row.seconds:.1f}",
+        )
+        for row, score in zip(rows, scores, strict=True)
+    ]
+    out = aligned([header, *cells], left={1, 2})
+    hidden = len(usable) - len(rows)
+    if hidden:
+        out.append(f"and {hidden} more network{'s' if hidden > 1 else ''}")
+    failed = [row for row in ranked if row.failure]
+    for row in failed[:lines]:
+        out.append(f"failed: {shortened(row.name)}: {row.failure}")
+    if len(failed) > lines:
+        out.append(f"and {len(failed) - lines} more failed")
+    return "\n".join(out)
+
+
+def aligned(rows: Sequence[Sequence[str]], left: set[int]) -> list[str]:
+    """Lines of a table whose columns have one width; columns in `left` begin at the left, the others end at the right.
+
+    >>> aligned([("a", "n"), ("bcd", "10")], left={0})
+    ['a     n', 'bcd  10']
+    """
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.ljust(width) if i in left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def shortened(name: str) -> str:
+    """A description cut in its middle: labels of candidates differ at both ends."""
+    half = (WIDTH - 1) // 2
+    return name if len(name) <= WIDTH else f"{name[:half]}…{name[-half:]}"
+
+
+def _kind(row: CandidateResult) -> str:
+    return "companion" if row.is_companion else "network"
+
+
+def _rank(ranked: Sequence[CandidateResult], row: CandidateResult) -> int | None:
+    """1 for the best; equal scores share a rank; none for a failure."""
+    if not math.isfinite(row.score):
+        return None
+    return 1 + sum(other.score > row.score for other in ranked)
+
+
+def _spread(row: CandidateResult) -> float:
+    return pstdev(row.scores) if row.scores and all(map(math.isfinite, row.scores)) else float("nan")

@@ -1,0 +1,134 @@
+"""Progress on standard error, or in a notebook: a bar on a terminal, a few plain lines elsewhere."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from autoreg.report.units import duration
+from autoreg.results import Progress
+
+OnProgress = Callable[[Progress], None]
+
+PAUSE = 10.0
+"""Seconds between plain lines."""
+
+
+@contextmanager
+def show_progress(verbose: int) -> Iterator[OnProgress | None]:
+    """Show what a search tells about itself, for the length of a ``with`` block.
+
+    Parameters
+    ----------
+    verbose : int
+        0 shows nothing.
+
+    Yields
+    ------
+    function or None
+        To be called with a `Progress` now and then; None when nothing is to be shown.
+
+    Examples
+    --------
+    >>> with show_progress(0) as on_progress:
+    ...     print(on_progress)
+    None
+    """
+    if not verbose:
+        yield None
+        return
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if console.is_terminal or console.is_jupyter:
+        with _Bar(console) as bar:
+            yield bar.show
+    else:
+        yield _Lines().show
+
+
+def plan_line(progress: Progress) -> str:
+    """How long the plan will take, from a `Progress` of the stage ``plan``.
+
+    >>> plan_line(Progress("plan", 0.0, candidates_left=8, seconds_left=95))
+    'Plan: 8 networks to train on each fold, about 1 min 35 s.'
+    """
+    count = progress.candidates_left
+    text = f"Plan: {count} network{'s' if count != 1 else ''} to train on each fold"
+    if math.isfinite(progress.seconds_left):
+        text += f", about {duration(progress.seconds_left)}"
+    return f"{text}."
+
+
+def describe(progress: Progress) -> str:
+    """Where a search stands, in a few words.
+
+    >>> describe(Progress("networks", 0.5, candidates=4, candidates_left=4, rung=1, best=12.345, seconds_left=61))
+    '4/8 done  rung 1  best 12.35  1 min 1 s left'
+    """
+    words = []
+    if progress.candidates + progress.candidates_left:
+        words.append(f"{progress.candidates}/{progress.candidates + progress.candidates_left} done")
+    if progress.rung:
+        words.append(f"rung {progress.rung}")
+    if math.isfinite(progress.best):
+        words.append(f"best {progress.best:.4g}")
+    if progress.fraction < 1 and math.isfinite(progress.seconds_left):
+        words.append(f"{duration(progress.seconds_left)} left")
+    return "  ".join(words)
+
+
+class _Bar:
+    """One bar for each stage, by rich."""
+
+    def __init__(self, console: object) -> None:
+        from rich import progress
+
+        self.bars = progress.Progress(
+            progress.TextColumn("{task.description:<10}"),
+            progress.BarColumn(bar_width=30),
+            progress.TaskProgressColumn(),
+            progress.TextColumn("{task.fields[words]}"),
+            console=console,  # type: ignore[arg-type]
+        )
+        self.tasks: dict[str, progress.TaskID] = {}
+
+    def __enter__(self) -> _Bar:
+        self.bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bars.stop()
+
+    def show(self, progress: Progress) -> None:
+        if progress.stage == "plan":
+            self.bars.console.print(plan_line(progress), highlight=False)
+            return
+        if progress.stage not in self.tasks:
+            self.tasks[progress.stage] = self.bars.add_task(progress.stage, total=1.0, words="")
+        self.bars.update(self.tasks[progress.stage], completed=progress.fraction, words=describe(progress))
+
+
+class _Lines:
+    """A line when a stage ends, and now and then before."""
+
+    def __init__(self) -> None:
+        self.stage = ""
+        self.last = time.monotonic()
+        self.ended = False
+
+    def show(self, progress: Progress) -> None:
+        if progress.stage == "plan":
+            print(plan_line(progress), file=sys.stderr, flush=True)
+            return
+        if progress.stage != self.stage:
+            self.stage, self.ended = progress.stage, False
+        now = time.monotonic()
+        ends = progress.fraction >= 1 and not self.ended
+        if ends or (progress.fraction < 1 and now - self.last >= PAUSE):
+            self.last, self.ended = now, ends
+            line = f"{progress.stage}: {progress.fraction:.0%}  {describe(progress)}".rstrip()
+            print(line, file=sys.stderr, flush=True)
