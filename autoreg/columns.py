@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from autoreg import dates
 from autoreg.errors import DataWarning, ModelFileError, SchemaError
 from autoreg.quantities import PLAIN, SHARE, Quantity
-from autoreg.values import Values, as_text, read_values
+from autoreg.values import Values, as_text, read_values, shown
 
 KINDS = ("number", "boolean", "category", "date", "ignored")
 MISSING, UNSEEN, FIRST_LEVEL = 0, 1, 2
@@ -215,7 +215,7 @@ class Column:
             self._complain(str(values.data[row]), row, strict, wanted)
         else:
             level = int(np.argmax(bad))
-            self._complain(repr(values.levels[level]), int(np.argmax(values.data == level)), strict, wanted)
+            self._complain(shown(values.levels[level]), int(np.argmax(values.data == level)), strict, wanted)
 
     def _complain(self, example: str, row: int, strict: bool, wanted: str) -> None:
         text = f"column '{self.name}' held {wanted} when the model was fitted, row {row + 1} now has {example}"

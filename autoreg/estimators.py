@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from autoreg import fitting, recording
+from autoreg.arguments import read_for_predict
 from autoreg.model import FittedModel
 from autoreg.persistence import read_model, write_model
 from autoreg.space import DEFAULTS, PARTS, Candidate
@@ -55,7 +56,7 @@ class _TableRegressor(RegressorMixin, BaseEstimator):
             When a column is missing or has another kind than at `fit`.
         """
         check_is_fitted(self)
-        prediction = self.model_.predict(fitting.read_for_predict(self, X))
+        prediction = self.model_.predict(read_for_predict(self, X))
         if self._y_ndim == 1:
             prediction = prediction[:, 0]
         return prediction.astype(self._y_dtype, copy=False)

@@ -11,6 +11,7 @@ from scipy import sparse
 from sklearn.utils.validation import check_array
 
 from autoreg.errors import DataError, DataTypeError
+from autoreg.values import shown
 
 MAX_SPARSE_CELLS = 100_000_000
 """A sparse matrix of up to so many cells is made dense; that takes 0.8 GB."""
@@ -77,8 +78,8 @@ def some(names: Sequence[object], most: int = 8) -> str:
     >>> some(["a", "b", "c"], 2)
     "'a', 'b' and 1 more"
     """
-    shown = ", ".join(f"'{name}'" for name in names[:most])
-    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+    listed = ", ".join(shown(name) for name in names[:most])
+    return listed + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _named(frame: pd.DataFrame) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from autoreg import dates
 from autoreg.columns import LIMIT, Column, infinite_text
 from autoreg.errors import DataError
 from autoreg.quantities import find_quantity, grouped_or_hexadecimal, number_share
-from autoreg.values import Values, as_text, read_values
+from autoreg.values import Values, as_text, read_values, shown
 
 MAX_LEVELS = 100_000
 """Levels that a schema keeps of one column; beyond, only texts seen more than once, the most frequent first."""
@@ -165,7 +165,7 @@ def _row_number(
     The name has to say so too: a trend over time or a swept setting counts the rows as well, and is worth learning.
     """
     n = len(data)
-    if may_miss or n < 3 or not np.array_equal(data, np.floor(data)):
+    if may_miss or n < 3 or max(high, -low) > 2**53 or not np.array_equal(data, np.floor(data)):
         return False, ""
     words = re.findall(r"[a-z]+|#", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower())
     names_rows = bool(words) and words[-1] in _NAMES_A_ROW
@@ -237,7 +237,7 @@ def _forced_date(series: pd.Series, name: str, values: Values) -> tuple[Column, 
     read = dates.parse(values.levels, formats)
     if np.isnat(read).all():
         raise DataError(
-            f"column '{name}': nothing in it is a date, such as '{values.levels[0]}' in row "
+            f"column '{name}': nothing in it is a date, such as {shown(values.levels[0])} in row "
             f"{first_row(values, 0)}. Write dates as 2026-01-31, or do not list the column as a date"
         )
     remarks = _unread(name, values, counts, np.isnat(read), "date")
@@ -265,7 +265,7 @@ def _text(name: str, dtype: str, values: Values) -> tuple[Column, list[Remark]]:
             return column, remarks
         units = tuple(sorted(quantity.units)) if len(quantity.units) > 1 else ()
         example = levels[int(np.argmax(~np.isnan(read)))]
-        told = [Remark(f"column '{name}': texts such as '{example}' are read as numbers"), *remarks]
+        told = [Remark(f"column '{name}': texts such as {shown(example)} are read as numbers"), *remarks]
         told += _unread(name, values, counts, np.isnan(read), "number")
         return replace(column, quantity=quantity, levels=units), told
     remarks = _looks_like_more(name, values, counts)
@@ -282,7 +282,7 @@ def _date_text(
     remarks = _unread(name, values, counts, np.isnat(read), "date")
     if dates.day_and_month_may_swap(formats, values.levels):
         order = "day first" if formats[0].startswith("%d") else "month first"
-        remarks.append(Remark(f"column '{name}': dates such as '{values.levels[0]}' are read {order}"))
+        remarks.append(Remark(f"column '{name}': dates such as {shown(values.levels[0])} are read {order}"))
     return _date(name, dtype, np.append(read, np.datetime64("NaT"))[values.data], formats), remarks
 
 
@@ -292,7 +292,7 @@ def _unread(
     if not bad.any():
         return []
     level = int(np.argmax(bad))
-    text = f"'{values.levels[level]}' in row {first_row(values, level)}"
+    text = f"{shown(values.levels[level])} in row {first_row(values, level)}"
     count = counts[bad].sum()
     number = "1 text is" if count == 1 else f"{count} texts are"
     verb = "counts" if count == 1 else "count"
@@ -302,26 +302,22 @@ def _unread(
 def _looks_like_more(name: str, values: Values, counts: NDArray[np.int64]) -> list[Remark]:
     """Say that texts taken as categories look like numbers or dates."""
     levels = values.levels
+    column = f"column '{name}'"
     form = grouped_or_hexadecimal(levels, counts)
     if form == "comma":
-        example = next(level for level in levels if "," in level)
-        return [Remark(
-            f"column '{name}' looks numeric, such as '{example}', and is taken as text: if the comma groups thousands "
-            "give --thousands ',', if it is the decimal sign --decimal ','"
-        )]  # fmt: skip
+        example = shown(next(level for level in levels if "," in level))
+        options = "if the comma groups thousands give --thousands ',', if it is the decimal sign --decimal ','"
+        return [Remark(f"{column} looks numeric, such as {example}, and is taken as text: {options}")]
     if form == "hexadecimal":
-        return [Remark(f"column '{name}' looks like hexadecimal numbers, such as '{levels[0]}', and is taken as text")]
+        return [Remark(f"{column} looks like hexadecimal numbers, such as {shown(levels[0])}, and is taken as text")]
     share, first_bad = number_share(levels, counts)
     if share >= 0.5 and share < 1:
-        return [Remark(
-            f"column '{name}' mixes numbers and texts and is taken as text: the first text is '{levels[first_bad]}' in "
-            f"row {first_row(values, first_bad)}. If it means missing, give --na-values '{levels[first_bad]}'"
-        )]  # fmt: skip
+        example, row = shown(levels[first_bad]), first_row(values, first_bad)
+        what = f"the first text is {example} in row {row}. If it means missing, give --na-values {example}"
+        return [Remark(f"{column} mixes numbers and texts and is taken as text: {what}")]
     if dates.share_of_dates(levels, counts) >= 0.5:
-        return [Remark(
-            f"column '{name}' looks like dates that cannot all be read one way, such as '{levels[0]}', and is taken as "
-            f"text: give --date '{name}' to read those that can be"
-        )]  # fmt: skip
+        what = f"looks like dates that cannot all be read one way, such as {shown(levels[0])}, and is taken as text"
+        return [Remark(f"{column} {what}: give --date '{name}' to read those that can be")]
     return []
 
 

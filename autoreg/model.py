@@ -124,6 +124,7 @@ class Ensemble(nn.Module):
             codes = torch.zeros(len(numbers), 0, dtype=torch.long, device=numbers.device)
         total = torch.zeros((), dtype=torch.float64)
         for member, link, weight in zip(self.members, self.links, self.weights, strict=True):
+            assert isinstance(member, Member)
             output = member(numbers, codes)
             total = total + weight * member.original_units(output, link, has_views(output, stacked=False))
         return total.to(numbers.dtype)

@@ -116,7 +116,7 @@ def estimator_from_json(estimator: Any, data: Mapping[str, Any], model: FittedMo
         estimator.cv_results_ = cv_results(estimator.results_)
         estimator.best_index_, estimator.best_score_ = best.index, best.score
         estimator.ensemble_score_ = estimator.results_.chosen.score
-        estimator.best_params_ = dict(best.candidate.parameters)  # type: ignore[union-attr]
+        estimator.best_params_ = dict(best.candidate.parameters if best.candidate else {})
 
 
 def _has_label(value: Any) -> bool:

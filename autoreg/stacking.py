@@ -57,10 +57,10 @@ def stack_modules(modules: Sequence[nn.Module], seeds: Sequence[int] | None = No
             children = [module._modules[name] for module in modules]
             stacked._modules[name] = None if children[0] is None else stack_modules(children, seeds)  # type: ignore[arg-type]
         if type(first) is nn.Linear:
-            stacked.forward = _LinearForward(stacked)  # type: ignore[method-assign]
+            stacked.forward = _LinearForward(stacked)
         return stacked
     stacked = _deep_shell(modules)
-    stacked.forward = Mapped(stacked, copy.deepcopy(first), seeds or range(len(modules)))  # type: ignore[method-assign]
+    stacked.forward = Mapped(stacked, copy.deepcopy(first), seeds or range(len(modules)))
     return stacked
 
 
@@ -105,7 +105,8 @@ class _LinearForward:
         self.module = module
 
     def __call__(self, x: Tensor) -> Tensor:
-        weight, bias = self.module.weight, self.module.bias
+        weight: Tensor = self.module.weight  # type: ignore[assignment]
+        bias: Tensor | None = self.module.bias  # type: ignore[assignment]
         # weights in bfloat16 pull the layer's input and bias along
         inner = x.reshape(x.shape[0], -1, x.shape[-1]).to(weight.dtype)
         bias = None if bias is None else bias.to(weight.dtype)

@@ -12,7 +12,7 @@ from scipy import sparse
 
 from autoreg.errors import DataError, DataTypeError, DataWarning
 from autoreg.quantities import PLAIN, grouped_or_hexadecimal
-from autoreg.values import read_values
+from autoreg.values import read_values, shown
 
 Floats = NDArray[np.float64]
 
@@ -116,10 +116,10 @@ def _read(series: pd.Series, name: str) -> Floats:
 
 
 def _text_message(name: str, levels: tuple[str, ...], level: int, row: int) -> str:
-    text = f"target '{name}' is text, such as '{levels[level]}' in row {row}: regression needs numbers"
+    text = f"target '{name}' is text, such as {shown(levels[level])} in row {row}: regression needs numbers"
     if grouped_or_hexadecimal(levels, np.ones(len(levels))) == "comma":
         return f"{text}. If the comma groups thousands give --thousands ',', if it is the decimal sign --decimal ','"
-    return f"{text}. If that text means missing, give --na-values '{levels[level]}'"
+    return f"{text}. If that text means missing, give --na-values {shown(levels[level])}"
 
 
 def _rows(flags: NDArray[np.bool_]) -> str:

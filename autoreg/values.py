@@ -139,6 +139,16 @@ def date_text(value: np.datetime64) -> str:
     return text.removesuffix(".000000").removesuffix("T00:00:00")
 
 
+def shown(text: object) -> str:
+    """A text in quotes, on one line and not long.
+
+    >>> shown("two\\nlines")
+    "'two lines'"
+    """
+    line = " ".join(str(text).split()) if "\n" in str(text) else str(text)
+    return f"'{line}'" if len(line) <= 40 else f"'{line[:37]}...'"
+
+
 def cell_text(cell: Any) -> str:
     """Write a cell of any accepted type as text."""
     if isinstance(cell, bytes):
