@@ -193,7 +193,8 @@ def _dates(series: pd.Series) -> Values:
 
 def _factorized(series: Any) -> Values:
     codes, distinct = pd.factorize(series, use_na_sentinel=True)
-    return _merged(codes, [cell_text(value) for value in distinct])
+    texts = np.asarray(distinct, dtype=object).tolist()
+    return _merged(codes, texts if set(map(type, texts)) <= {str} else [cell_text(text) for text in texts])
 
 
 def _categories(series: pd.Series) -> Values:
