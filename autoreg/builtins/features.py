@@ -1,0 +1,339 @@
+"""What encodings are made of: scaled numbers, flags of missing values, categories, embeddings of numbers.
+
+Written once over leading axes: buffers and parameters may have a leading M axis, the inputs too, or they are shared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from autoreg.encoding import N_QUANTILES, FoldStatistics
+from autoreg.gradients import Role
+
+Floats = NDArray[np.float64]
+
+LARGEST = 1e6
+"""Scaled numbers beyond it are cut, so that no square of one overflows."""
+
+
+def as_buffer(values: Floats) -> Tensor:
+    """A NumPy array in torch's default precision; too large becomes largest."""
+    dtype = torch.get_default_dtype()
+    return torch.from_numpy(np.clip(values, torch.finfo(dtype).min, torch.finfo(dtype).max)).to(dtype)
+
+
+class Scaling(nn.Module):
+    """``(x - center) * factor``, missing values 0; with `smooth` then ``z / sqrt(1 + (z / 3)**2)``, within (-3, 3).
+
+    Examples
+    --------
+    >>> scaling = Scaling(np.array([1.0]), np.array([0.5]), smooth=True)
+    >>> scaling(torch.tensor([[1.0], [7.0], [1e9], [float("nan")]])).T
+    tensor([[0.0000, 2.1213, 3.0000, 0.0000]])
+    """
+
+    leading_axes = True
+
+    def __init__(self, center: Floats, factor: Floats, smooth: bool) -> None:
+        super().__init__()
+        self.smooth = smooth
+        self.register_buffer("center", as_buffer(center))
+        self.register_buffer("factor", as_buffer(factor))
+
+    center: Tensor
+    factor: Tensor
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        z = (numbers - self.center.unsqueeze(-2)) * self.factor.unsqueeze(-2)
+        z = z.clamp(-LARGEST, LARGEST).nan_to_num(nan=0.0)
+        return smooth_clip(z) if self.smooth else z
+
+
+def smooth_clip(z: Tensor) -> Tensor:
+    """``z / sqrt(1 + (z / 3)**2)``: nearly z near 0, within (-3, 3). From RealMLP, arXiv 2407.04491.
+
+    >>> smooth_clip(torch.tensor([0.1, 3.0, 100.0]))
+    tensor([0.0999, 2.1213, 2.9987])
+    """
+    return z * torch.addcmul(z.new_ones(()), z, z, value=1 / 9).rsqrt()
+
+
+class MissingFlags(nn.Module):
+    """One column for each number column that may miss values: 1 where it does.
+
+    A column without missing values in the fold's training rows stays 0, for nothing could learn what it means.
+    """
+
+    leading_axes = True
+
+    def __init__(self, statistics: FoldStatistics) -> None:
+        super().__init__()
+        self.columns = torch.tensor([j for j, may in enumerate(statistics.layout.may_miss) if may], dtype=torch.long)
+        self.n_features = len(self.columns)
+        self.register_buffer("known", as_buffer((statistics.missing > 0).astype(float)[self.columns.numpy()]))
+
+    known: Tensor
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        flags = numbers[..., self.columns.to(numbers.device)].isnan()
+        return flags * self.known.unsqueeze(-2)
+
+
+def level_slots(counts: Floats, total_rows: int, min_count: float, n_slots: int) -> NDArray[np.int32]:
+    """Which slot of a table each code uses: 0 missing, 1 unseen, rare and what finds no place, 2 and above the levels.
+
+    Parameters
+    ----------
+    counts : array, (n_codes,)
+        Weighted rows of each code in the fold.
+    total_rows : int
+        Weights below one on average are scaled up to this many rows.
+    min_count : float
+        Codes with fewer rows are rare.
+    n_slots : int
+        Where there are more levels, the most frequent ones have a slot.
+
+    Examples
+    --------
+    >>> level_slots(np.array([5.0, 0, 9, 1, 4, 7]), 26, 3, 4)
+    array([0, 1, 2, 1, 1, 3], dtype=int32)
+    """
+    counts = counts * max(1.0, total_rows / max(counts.sum(), 1e-300))
+    slots = np.ones(len(counts), dtype=np.int32)
+    if counts[0] >= min_count:
+        slots[0] = 0
+    frequent = np.flatnonzero(counts[2:] >= min_count) + 2
+    if len(frequent) <= n_slots - 2 and len(counts) <= n_slots:
+        slots[frequent] = frequent
+        return slots
+    kept = np.sort(frequent[np.argsort(-counts[frequent], kind="stable")[: n_slots - 2]])
+    slots[kept] = np.arange(2, 2 + len(kept))
+    return slots
+
+
+class OneHot(nn.Module):
+    """Category columns with equally many levels, each as one column per level; two levels as one column of -1 and 1.
+
+    Missing values, levels that are rare in the fold and unseen ones are zeros.
+    """
+
+    leading_axes = True
+
+    def __init__(self, statistics: FoldStatistics, columns: Sequence[int], min_count: float) -> None:
+        super().__init__()
+        n_codes = statistics.layout.n_codes[columns[0]]
+        self.columns = torch.tensor(columns)
+        self.offset = torch.arange(len(columns)) * n_codes
+        rows = np.eye(n_codes)[:, 2:]
+        if n_codes == 4:
+            rows = rows[:, 1:] - rows[:, :1]
+        tables = []
+        for c in columns:
+            slots = level_slots(statistics.counts[c], statistics.n_rows, min_count, n_codes)
+            tables.append(rows * (slots == np.arange(n_codes))[:, None])
+        self.n_features = len(columns) * rows.shape[1]
+        self.register_buffer("table", as_buffer(np.concatenate(tables)))
+
+    table: Tensor
+
+    def forward(self, codes: Tensor) -> Tensor:
+        index = codes[..., self.columns.to(codes.device)].long() + self.offset.to(codes.device)
+        if self.table.ndim == 2:
+            return F.embedding(index, self.table).flatten(-2)
+        members, length, width = self.table.shape
+        shift = torch.arange(members, device=codes.device).view(-1, 1, 1) * length
+        return F.embedding(index + shift, self.table.reshape(-1, width)).flatten(-2)
+
+
+class Embedded(nn.Module):
+    """Category columns with many levels, each level as a learned vector of `size` numbers.
+
+    Unseen levels and those rare in the fold share one vector per column, which starts at zero.
+    """
+
+    leading_axes = True
+
+    def __init__(
+        self,
+        statistics: FoldStatistics,
+        columns: Sequence[int],
+        size: int,
+        min_count: float,
+        max_slots: int,
+        rate: float,
+    ) -> None:
+        super().__init__()
+        self.rate = float(rate)
+        self.columns = torch.tensor(columns)
+        slots, shared, offset = [], [], []
+        n_codes = n_slots = 0
+        for c in columns:
+            counts = statistics.counts[c]
+            room = min(len(counts), max_slots)
+            slots.append(level_slots(counts, statistics.n_rows, min_count, room) + np.int32(n_slots))
+            shared.append(n_slots + 1)
+            offset.append(n_codes)
+            n_codes, n_slots = n_codes + len(counts), n_slots + room
+        self.offset = torch.tensor(offset)
+        self.n_features = len(columns) * size
+        self.register_buffer("slots", torch.from_numpy(np.concatenate(slots)))
+        # a category's vector is about as long as its one-hot vector would be
+        self.weight = nn.Parameter(torch.randn(n_slots, size) / math.sqrt(size))
+        with torch.no_grad():
+            self.weight[shared] = 0
+        self.parameter_roles = {"weight": Role("embedding", self.rate)}
+
+    slots: Tensor
+
+    def forward(self, codes: Tensor) -> Tensor:
+        index = codes[..., self.columns.to(codes.device)].long() + self.offset.to(codes.device)
+        lead = self.slots.shape[:-1]
+        index = index.expand(*lead, *index.shape[-2:])
+        slots = self.slots.gather(-1, index.reshape(*lead, -1)).long()
+        size = self.weight.shape[-1]
+        # gather reads a weight that lies scattered in memory, and its gradient is the quickest
+        vectors = self.weight.gather(-2, slots.unsqueeze(-1).expand(*slots.shape, size))
+        return vectors.reshape(*index.shape[:-1], -1)
+
+
+class PiecewiseLinear(nn.Module):
+    """Each number as `size` piecewise linear functions of it, with knots at the fold's quantiles.
+
+    A linear map plus a map per bin that starts at zero: version B of Gorishniy et al., arXiv 2203.05556.
+
+    Parameters
+    ----------
+    knots : array, (N_QUANTILES, Dn)
+        Quantiles of the scaled numbers.
+    n_bins : int
+        At most; columns with few values have fewer.
+    size : int
+    rate : float
+        Factor of the learning rate.
+
+    Examples
+    --------
+    >>> layer = PiecewiseLinear(np.linspace(-1, 1, N_QUANTILES)[:, None].repeat(2, 1), n_bins=4, size=3, rate=1.0)
+    >>> layer(torch.zeros(5, 2)).shape
+    torch.Size([5, 6])
+    """
+
+    leading_axes = True
+
+    def __init__(self, knots: Floats, n_bins: int, size: int, rate: float) -> None:
+        super().__init__()
+        self.rate = float(rate)
+        n = knots.shape[1]
+        self.n_features = n * size
+        start, gain = np.zeros((n, n_bins)), np.zeros((n, n_bins))
+        wanted = np.linspace(0, 1, n_bins + 1) * (N_QUANTILES - 1)
+        for j, column in enumerate(knots.T):
+            edges = np.unique(np.interp(wanted, np.arange(N_QUANTILES), column).astype(np.float32)).astype(float)
+            start[j, : len(edges) - 1] = edges[:-1]
+            gain[j, : len(edges) - 1] = 1 / np.diff(edges)
+        self.register_buffer("start", as_buffer(start))
+        self.register_buffer("gain", as_buffer(gain))
+        bound = 1 / math.sqrt(size)
+        self.weight = nn.Parameter(torch.empty(n, size).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(n, size).uniform_(-bound, bound))
+        self.bins = nn.Parameter(torch.zeros(n, size, n_bins))
+        self.parameter_roles = {
+            "weight": Role("embedding", self.rate),
+            "bias": Role("bias", self.rate, 0.0),
+            "bins": Role("embedding", self.rate),
+        }
+
+    start: Tensor
+    gain: Tensor
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(..., B, Dn) -> (..., B, Dn * size)."""
+        z = z.mT.unsqueeze(-2)
+        inside = (z - self.start.unsqueeze(-1)).mul_(self.gain.unsqueeze(-1)).clamp_(0, 1)
+        weight = torch.cat([self.weight.unsqueeze(-1), self.bins], dim=-1)
+        return by_rows(per_column(weight, self.bias, torch.cat([z, inside], dim=-2)))
+
+
+class Periodic(nn.Module):
+    """Each number as itself and `size - 1` mixtures of waves of it: RealMLP's "PBLD" embedding, arXiv 2407.04491.
+
+    Parameters
+    ----------
+    n : int
+        Number columns, Dn.
+    n_frequencies : int
+    size : int
+    sigma : float
+        Spread of the frequencies at the start; greater lets nearby numbers differ more.
+    rate : float
+        Factor of the learning rate.
+
+    Examples
+    --------
+    >>> Periodic(2, 16, 4, sigma=0.1, rate=1.0)(torch.zeros(5, 2)).shape
+    torch.Size([5, 8])
+    """
+
+    leading_axes = True
+
+    def __init__(self, n: int, n_frequencies: int, size: int, sigma: float, rate: float) -> None:
+        super().__init__()
+        self.rate = float(rate)
+        self.n_features = n * size
+        bound = 1 / math.sqrt(n_frequencies)
+        self.frequency = nn.Parameter(torch.randn(n, n_frequencies) * sigma)
+        self.phase = nn.Parameter(torch.empty(n, n_frequencies).uniform_(-math.pi, math.pi))
+        self.weight = nn.Parameter(torch.empty(n, size - 1, n_frequencies).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(n, size - 1).uniform_(-bound, bound))
+        self.parameter_roles = {
+            "frequency": Role("embedding", self.rate),
+            "phase": Role("bias", self.rate, 0.0),
+            "weight": Role("embedding", self.rate),
+            "bias": Role("bias", self.rate, 0.0),
+        }
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(..., B, Dn) -> (..., B, Dn * size)."""
+        z = z.mT.unsqueeze(-2)
+        with_one = torch.cat([z, torch.ones_like(z)], dim=-2)
+        # a sine is a cosine with another phase, and the phases are uniform; its gradient takes a step less
+        waves = per_column(torch.stack([2 * math.pi * self.frequency, self.phase], dim=-1), None, with_one).sin()
+        return by_rows(torch.cat([z, per_column(self.weight, self.bias, waves)], dim=-2))
+
+
+def per_column(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+    """Apply each number column's own linear map, rows last: every step then runs along contiguous memory.
+
+    Parameters
+    ----------
+    weight : Tensor, (..., Dn, p, q)
+    bias : Tensor, (..., Dn, p), or None
+    x : Tensor, (..., Dn, q, B)
+
+    Returns
+    -------
+    Tensor, (..., Dn, p, B)
+
+    Examples
+    --------
+    >>> per_column(torch.ones(2, 3, 4), torch.zeros(2, 3), torch.ones(2, 4, 5)).shape
+    torch.Size([2, 3, 5])
+    """
+    flat_weight, flat_x = weight.reshape(-1, *weight.shape[-2:]), x.reshape(-1, *x.shape[-2:])
+    if bias is None:
+        out = torch.bmm(flat_weight, flat_x)
+    else:
+        out = torch.baddbmm(bias.reshape(len(flat_weight), -1, 1), flat_weight, flat_x)
+    return out.view(*x.shape[:-2], *out.shape[-2:])
+
+
+def by_rows(x: Tensor) -> Tensor:
+    """(..., Dn, p, B) -> (..., B, Dn * p)."""
+    return x.flatten(-3, -2).mT.contiguous()

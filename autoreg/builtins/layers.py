@@ -1,0 +1,191 @@
+"""Layers written once over leading axes: the same code serves one network and a stack of M.
+
+In a stack every parameter and buffer has a leading M axis and x is (M, B, ...).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from autoreg.errors import OptionError
+from autoreg.gradients import Role
+
+
+def before_rows(values: Tensor, x: Tensor) -> Tensor:
+    """Shape per-unit values, (D,) or (M, D), so that they broadcast over x, (B, ..., D) or (M, B, ..., D).
+
+    Examples
+    --------
+    >>> before_rows(torch.ones(4), torch.zeros(5, 4)).shape, before_rows(torch.ones(2, 4), torch.zeros(2, 5, 4)).shape
+    (torch.Size([1, 4]), torch.Size([2, 1, 4]))
+    """
+    return values.reshape(*values.shape[:-1], *[1] * (x.ndim - values.ndim), values.shape[-1])
+
+
+class Dropout(nn.Module):
+    """Dropout whose mask depends on the member's seed, its step and the place in x, and on nothing else.
+
+    A counter hash gives 32 random bits for every four elements, eight for each. So a rate is realised in steps of
+    1/256, and the elements kept are scaled by exactly one over the realised share.
+
+    Parameters
+    ----------
+    rate : float
+        Share of elements set to zero, 0 <= rate < 1.
+
+    Attributes
+    ----------
+    rate : Tensor, () or (M,)
+        May change during training.
+    seed : Tensor, () or (M,), int64
+        The layer's own stream of the member, 31 bits; the engine sets it. -1: torch's generator is used instead.
+    step : Tensor, () or (M,), int64
+        The engine adds one after each training step of the member.
+
+    Examples
+    --------
+    >>> layer = Dropout(0.25)
+    >>> layer.seed.fill_(7)
+    tensor(7)
+    >>> layer(torch.ones(2, 6))
+    tensor([[1.3333, 0.0000, 1.3333, 0.0000, 0.0000, 1.3333],
+            [1.3333, 0.0000, 1.3333, 1.3333, 1.3333, 1.3333]])
+    >>> layer.eval()(torch.ones(2, 2))
+    tensor([[1., 1.],
+            [1., 1.]])
+    """
+
+    leading_axes = True
+
+    def __init__(self, rate: float = 0.0) -> None:
+        super().__init__()
+        if not 0 <= rate < 1:
+            raise OptionError(f"dropout={rate!r}: give a share of at least 0 and below 1")
+        self.register_buffer("rate", torch.tensor(float(rate)))
+        self.register_buffer("seed", torch.tensor(-1), persistent=False)
+        self.register_buffer("step", torch.tensor(0), persistent=False)
+
+    rate: Tensor
+    seed: Tensor
+    step: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or not bool(self.rate.any()):
+            return x
+        if self.rate.ndim == 0 and int(self.seed) < 0:
+            return F.dropout(x, float(self.rate))
+        dropped = (self.rate.reshape(-1, 1).float() * 256).round_().clamp_(max=255)
+        key = _hash_key(self.seed.reshape(-1, 1), self.step.reshape(-1, 1))
+        bits = random_bytes(key, x.numel() // len(key))
+        mask = torch.empty(bits.shape, dtype=x.dtype, device=x.device)
+        torch.ge(bits, dropped.to(torch.uint8), out=mask)
+        return x * mask.mul_((256 / (256 - dropped)).to(x.dtype)).view(x.shape)
+
+    def extra_repr(self) -> str:
+        return f"rate={self.rate.tolist()}"
+
+
+def _hash_key(seed: Tensor, step: Tensor) -> Tensor:
+    """An int32 word from a seed and a step, both below 2**31, elementwise."""
+    word = (seed * 0x2545F491 + step * 0x1B873593 + 0x3C6EF372) & 0xFFFFFFFF
+    for shift, factor in ((16, 0x21F0AAAD), (15, 0x735A2D97)):
+        # both below 2**32 and 2**31: the product fits into 63 bits
+        word = ((word ^ (word >> shift)) * factor) & 0xFFFFFFFF
+    word = word ^ (word >> 15)
+    return torch.where(word >= 1 << 31, word - (1 << 32), word).to(torch.int32)
+
+
+def random_bytes(key: Tensor, n: int) -> Tensor:
+    """n random bytes for every key; byte i depends on the key and on i alone.
+
+    Parameters
+    ----------
+    key : Tensor, (M, 1), int32
+
+    Returns
+    -------
+    Tensor, (M, n), uint8
+
+    Examples
+    --------
+    >>> key = torch.tensor([[1], [2]], dtype=torch.int32)
+    >>> random_bytes(key, 5)[1].equal(random_bytes(key[1:], 9)[0, :5])
+    True
+    """
+    counter = torch.arange(-(-n // 4), dtype=torch.int32, device=key.device).mul_(-1640531527)
+    word = counter + key
+    scratch = torch.empty_like(word)
+    # int32 products wrap; a shift that drags the sign along mixes as well as one that does not
+    word.bitwise_xor_(torch.bitwise_right_shift(word, 16, out=scratch)).mul_(0x21F0AAAD)
+    word.bitwise_xor_(torch.bitwise_right_shift(word, 15, out=scratch)).mul_(0x735A2D97)
+    word.bitwise_xor_(torch.bitwise_right_shift(word, 15, out=scratch))
+    return word.view(torch.uint8)[:, :n]
+
+
+class LayerNorm(nn.LayerNorm):
+    """`torch.nn.LayerNorm` over the last axis.
+
+    Examples
+    --------
+    >>> LayerNorm(3)(torch.tensor([[1.0, 2.0, 3.0]]))
+    tensor([[-1.2247,  0.0000,  1.2247]], grad_fn=<...>)
+    """
+
+    leading_axes = True
+    parameter_roles = {"weight": Role("scale", decay=0.0), "bias": Role("bias", decay=0.0)}  # noqa: RUF012
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        if weight.ndim == 1:
+            return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
+        normed = F.layer_norm(x, self.normalized_shape, eps=self.eps)
+        return torch.addcmul(before_rows(bias, x), normed, before_rows(weight, x))
+
+
+class PReLU(nn.PReLU):
+    """`torch.nn.PReLU` with one learned slope.
+
+    Examples
+    --------
+    >>> PReLU()(torch.tensor([-4.0, 2.0]))
+    tensor([-1.,  2.], grad_fn=<...>)
+    """
+
+    leading_axes = True
+    parameter_roles = {"weight": Role("other", decay=0.0)}  # noqa: RUF012
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        slope = self.weight.to(x.dtype)
+        if slope.ndim == 1:
+            return F.prelu(x, slope)
+        return torch.where(x > 0, x, before_rows(slope, x) * x)
+
+
+class ResidualBlock(nn.Module):
+    """``x + second(dropout(activation(first(norm(x)))))``, with a hidden layer of its own width.
+
+    Examples
+    --------
+    >>> ResidualBlock(8, 16, nn.ReLU)(torch.zeros(5, 8)).shape
+    torch.Size([5, 8])
+    """
+
+    leading_axes = True
+
+    def __init__(self, width: int, hidden: int, activation: Callable[[], nn.Module], dropout: float = 0.0) -> None:
+        super().__init__()
+        self.norm = LayerNorm(width)
+        self.first = nn.Linear(width, hidden)
+        self.activation = activation()
+        self.dropout = Dropout(dropout)
+        self.second = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(self.dropout(self.activation(self.first(self.norm(x)))))
