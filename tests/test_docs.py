@@ -12,6 +12,7 @@ from types import ModuleType
 
 import click
 import pytest
+from numpydoc.docscrape import NumpyDocString
 
 import autoreg
 from autoreg import errors, hookspecs
@@ -66,9 +67,9 @@ def test_public_name_is_documented(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in autoreg.__all__ if name != "hookimpl"])
 def test_every_parameter_is_documented(name: str) -> None:
     thing = getattr(autoreg, name)
-    documented = set(re.findall(r"^([\w*, ]+) : ", inspect.getdoc(thing) or "", flags=re.M))
-    named = {part.strip(" *") for line in documented for part in line.split(",")}
-    assert {*inspect.signature(thing).parameters} - named == set()
+    documented = NumpyDocString(inspect.getdoc(thing) or "")["Parameters"]
+    names = {name.strip(" *") for parameter in documented for name in parameter.name.split(",")}
+    assert {*inspect.signature(thing).parameters} - names == set()
 
 
 @pytest.mark.parametrize("name", ERRORS)

@@ -20,12 +20,12 @@ PACKAGE = Path(autoreg.__file__).parent
 
 FLOORS: dict[int, str] = {
     7: "__main__ cli",
-    6: "estimators fitting recording report testing",
+    6: "arguments estimators fitting recording report testing",
     5: "builtins describe export intervals model modelformat persistence",
     4: "companions ensemble journal parts scoring search strategies",
     3: "batches inputs member schedules stacking torch_optim training updates",
     2: "plugins registry",
-    1: "dates encoding folds quantities readers tables values",
+    1: "columns dates delimited encoding folds frames kinds quantities readers tables targets tasks values writers",
     0: "errors gradients hookspecs results space strictjson",
 }
 """Modules and packages of ``autoreg/`` by floor. A new module gets its place here and in the page."""
