@@ -301,6 +301,8 @@ def finite(numbers: NDArray[np.float64], name: str) -> NDArray[np.float64]:
 def infinite_text(name: str, infinite: NDArray[np.bool_]) -> str:
     """What is said of infinite numbers."""
     count, row = int(infinite.sum()), int(np.argmax(infinite)) + 1
+    if count == 1:
+        return f"column '{name}': 1 infinite value, in row {row}, counts as missing"
     return f"column '{name}': {count} infinite values, the first in row {row}, count as missing"
 
 

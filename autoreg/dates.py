@@ -32,9 +32,11 @@ _EPOCHS = {"epoch:s": 1_000_000, "epoch:ms": 1_000, "epoch:us": 1, "epoch:ns": 0
 FORMATS = frozenset([*(day + time for day in _DAYS for time in _TIMES), *DIGITS, *_EPOCHS])
 """Every form of a date that a schema may hold."""
 
+_MONTH = "(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
 _LOOKS_LIKE_A_DATE = re.compile(
-    r"\s*(?:\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d{1,2}[- ][A-Za-z]{3,9}[- ]\d{2,4}|[A-Za-z]{3,9} \d{1,2},? \d{4}"
-    r"|[A-Za-z]{3,9}[- ]\d{2,4}|\d{4}[-/]\d{2}|\d{1,2}/\d{4})(?:[T ].*)?"
+    r"\s*(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d{2})|\d{4}[-/]\d{2}|\d{1,2}/\d{4}"
+    rf"|\d{{1,2}}[- ]{_MONTH}[- ]\d{{2,4}}|{_MONTH} \d{{1,2}},? \d{{4}}|{_MONTH}[- ]\d{{2,4}})(?:[T ].*)?",
+    re.IGNORECASE,
 )
 _SAMPLE = 200
 
@@ -85,9 +87,17 @@ def find_formats(texts: Sequence[str], counts: NDArray[np.int64], *, forced: boo
 
 
 def share_of_dates(texts: Sequence[str], counts: NDArray[np.int64]) -> float:
-    """Share of the rows whose text looks like a date in any form."""
-    dated = np.array([bool(_LOOKS_LIKE_A_DATE.fullmatch(text)) for text in texts], dtype=bool)
-    return float(counts[dated].sum() / max(counts.sum(), 1)) if len(texts) else 0.0
+    """Share of the rows whose text is a date in one of several forms.
+
+    >>> share_of_dates(["2020-01-31", "1.2.2020", "soon", "1.2.3"], np.array([1, 1, 1, 1]))
+    0.5
+    """
+    dated = [i for i, text in enumerate(texts) if _LOOKS_LIKE_A_DATE.fullmatch(text)]
+    if not dated:
+        return 0.0
+    found = [texts[i] for i in dated]
+    read = ~np.isnat(parse(found, find_formats(found, counts[dated], forced=True)))
+    return float(counts[dated][read].sum() / counts.sum())
 
 
 def epoch_format(numbers: NDArray[np.float64]) -> str:
