@@ -52,8 +52,8 @@ class Dropout(nn.Module):
     >>> layer.seed.fill_(7)
     tensor(7)
     >>> layer(torch.ones(2, 6))
-    tensor([[1.3333, 0.0000, 1.3333, 0.0000, 0.0000, 1.3333],
-            [1.3333, 0.0000, 1.3333, 1.3333, 1.3333, 1.3333]])
+    tensor([[1.3333, 1.3333, 1.3333, 1.3333, 1.3333, 1.3333],
+            [0.0000, 1.3333, 1.3333, 1.3333, 1.3333, 1.3333]])
     >>> layer.eval()(torch.ones(2, 2))
     tensor([[1., 1.],
             [1., 1.]])
@@ -119,10 +119,12 @@ def random_bytes(key: Tensor, n: int) -> Tensor:
     counter = torch.arange(-(-n // 4), dtype=torch.int32, device=key.device).mul_(-1640531527)
     word = counter + key
     scratch = torch.empty_like(word)
-    # int32 products wrap; a shift that drags the sign along mixes as well as one that does not
-    word.bitwise_xor_(torch.bitwise_right_shift(word, 16, out=scratch)).mul_(0x21F0AAAD)
-    word.bitwise_xor_(torch.bitwise_right_shift(word, 15, out=scratch)).mul_(0x735A2D97)
-    word.bitwise_xor_(torch.bitwise_right_shift(word, 15, out=scratch))
+    for shift, factor in ((16, 0x21F0AAAD), (15, 0x735A2D97), (15, 1)):
+        # int32 shifts drag the sign along, which is cut off; int32 products wrap
+        torch.bitwise_right_shift(word, shift, out=scratch).bitwise_and_((1 << (32 - shift)) - 1)
+        word.bitwise_xor_(scratch)
+        if factor != 1:
+            word.mul_(factor)
     return word.view(torch.uint8)[:, :n]
 
 
