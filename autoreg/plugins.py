@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from typing import Any
 
 import pluggy
 
 from autoreg import hookspecs
-from autoreg.errors import PluginLoadWarning
+from autoreg.errors import PluginError, PluginLoadWarning
 from autoreg.registry import KINDS, Owner, Registry
 
 GROUP = "autoreg"
@@ -79,6 +82,35 @@ class Plugins:
             self._report(owner, error)
             return
         self.add(plugin, owner)
+
+    def add_file(self, path: str) -> None:
+        """Import a plugin from a file and take it in; the user asked for it, so one that is at fault is an error.
+
+        Raises
+        ------
+        PluginError
+        """
+        stem = Path(path).stem
+        owner = Owner(stem)
+        if owner in self.owners:
+            self.owners.remove(owner)
+            self.manager.unregister(name=stem)
+        known = len(self.problems)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PluginLoadWarning)
+            try:
+                spec = spec_from_file_location(f"autoreg_plugin_{stem}", path)
+                if spec is None or spec.loader is None:
+                    raise ImportError("its name does not end in .py")
+                module = module_from_spec(spec)
+                sys.modules[spec.name] = module
+                spec.loader.exec_module(module)
+            except (Exception, SystemExit) as error:  # as in `add`
+                self._report(owner, error)
+            else:
+                self.add(module, owner)
+        if len(self.problems) > known:
+            raise PluginError(f"plugin '{path}': {self.problems.pop().reason}")
 
     def _report(self, owner: Owner, error: BaseException) -> None:
         first_line = (str(error).splitlines() or [""])[0]

@@ -19,7 +19,7 @@ import autoreg
 PACKAGE = Path(autoreg.__file__).parent
 
 FLOORS: dict[int, str] = {
-    7: "__main__ cli",
+    7: "__main__ cli cli_fit console options",
     6: "arguments estimators fitting recording report testing",
     5: "builtins describe export intervals model modelformat persistence",
     4: "companions ensemble journal parts scoring search strategies",
@@ -35,7 +35,7 @@ FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms.spl
 WITHOUT_TORCH = {*FLOORS[0].split(), *FLOORS[1].split(), *FLOORS[2].split(), "report", "strategies"} - {"gradients"}
 """Rooms that handle numbers and names, never tensors."""
 
-TORCH_WHEN_USED = {"__main__", "cli", "persistence"}
+TORCH_WHEN_USED = {*FLOORS[7].split(), "persistence"}
 """Rooms that a light command walks through: torch is imported inside functions only."""
 
 

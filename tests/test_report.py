@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -154,6 +155,14 @@ def test_the_best_of_each_is_compared() -> None:
     rows = [network(0, [-5.0, -5.1]), network(1, [-1.0, -1.1]), companion(2, [-9.0, -9.0], "mean")]
     sentence = verdict(results(*rows, companion(3, [-4.0, -4.2]), companion(4, [NAN, NAN], "trees", "failed")))
     assert "baseline, ridge: rmse 1.050 against 4.100" in sentence
+
+
+def test_the_ensemble_is_what_counts() -> None:
+    ensemble = CandidateResult(9, None, "ensemble of 2", (-2.0, -2.1), (2.0, 2.1), is_ensemble=True)
+    board = replace(results(network(0, [-1.0, -1.1]), companion(1, [-4.0, -4.2])), ensemble=ensemble)
+    assert verdict(board).startswith("The ensemble of networks is better than the best baseline, ridge: rmse 2.050")
+    assert leaderboard.frame(board)["kind"].tolist() == ["network", "ensemble", "companion"]
+    assert leaderboard.text(board).splitlines()[2].split()[:5] == ["2", "ensemble", "of", "2", "ensemble"]
 
 
 def test_scores_are_compared_with_their_sign() -> None:

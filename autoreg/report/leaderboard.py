@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from statistics import pstdev
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from autoreg.report.units import decimals, label, number, plain
 from autoreg.results import CandidateResult, SearchResults
@@ -30,9 +30,9 @@ def frame(results: SearchResults) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a model, best first: `rank`, `model`, `kind` (network or companion), the mean over the folds of the
-        plain figure under its short name, such as `rmse`, its standard deviation under `rmse_std`, `epoch`, `seconds`
-        and, for one that failed, why in `failure`. Failed models have no rank.
+        One row a model, best first: `rank`, `model`, `kind` (network, ensemble or companion), the mean over the folds
+        of the plain figure under its short name, such as `rmse`, its standard deviation under `rmse_std`, `epoch`,
+        `seconds` and, for one that failed, why in `failure`. Failed models have no rank.
 
     Examples
     --------
@@ -43,20 +43,29 @@ def frame(results: SearchResults) -> pd.DataFrame:
     """
     import pandas as pd
 
-    name = label(results.scoring)
-    rows = results.ranked
-    return pd.DataFrame(
+    table = pd.DataFrame(rows(results))
+    table["rank"] = table["rank"].astype("Int64")
+    for name in ("model", "kind", "failure"):
+        table[name] = table[name].astype("str")
+    return table
+
+
+def rows(results: SearchResults) -> list[dict[str, Any]]:
+    """The leaderboard's rows as plain values, best first; the names are those of `frame`."""
+    name, ranked = label(results.scoring), results.ranked
+    return [
         {
-            "rank": pd.array([_rank(rows, row) for row in rows], dtype="Int64"),
-            "model": pd.array([row.name for row in rows], dtype="str"),
-            "kind": pd.array([_kind(row) for row in rows], dtype="str"),
-            name: [plain(row.score, results.scoring) for row in rows],
-            f"{name}_std": [_spread(row) for row in rows],
-            "epoch": [row.epoch for row in rows],
-            "seconds": [row.seconds for row in rows],
-            "failure": pd.array([row.failure for row in rows], dtype="str"),
+            "rank": _rank(ranked, row),
+            "model": row.name,
+            "kind": _kind(row),
+            name: plain(row.score, results.scoring),
+            f"{name}_std": _spread(row),
+            "epoch": row.epoch,
+            "seconds": row.seconds,
+            "failure": row.failure,
         }
-    )
+        for row in ranked
+    ]
 
 
 def text(results: SearchResults, lines: int = LINES) -> str:
@@ -80,8 +89,8 @@ def text(results: SearchResults, lines: int = LINES) -> str:
     companions = [row for row in usable if row.is_companion]
     room = max(1, lines - len(companions))
     networks = [row for row in usable if not row.is_companion][:room]
-    rows = [row for row in usable if any(row is other for other in [*networks, *companions])]
-    scores = [plain(row.score, results.scoring) for row in rows]
+    shown = [row for row in usable if any(row is other for other in [*networks, *companions])]
+    scores = [plain(row.score, results.scoring) for row in shown]
     places = decimals(scores)
     header = ("rank", "model", "kind", label(results.scoring), "± std", "epoch", "seconds")
     cells = [
@@ -94,10 +103,10 @@ def text(results: SearchResults, lines: int = LINES) -> str:
             str(row.epoch) if row.epoch else "-",
             f"{row.seconds:.1f}",
         )
-        for row, score in zip(rows, scores, strict=True)
+        for row, score in zip(shown, scores, strict=True)
     ]
     out = aligned([header, *cells], left={1, 2})
-    hidden = len(usable) - len(rows)
+    hidden = len(usable) - len(shown)
     if hidden:
         out.append(f"and {hidden} more network{'s' if hidden > 1 else ''}")
     failed = [row for row in ranked if row.failure]
@@ -131,6 +140,8 @@ def shortened(name: str) -> str:
 
 
 def _kind(row: CandidateResult) -> str:
+    if row.is_ensemble:
+        return "ensemble"
     return "companion" if row.is_companion else "network"
 
 

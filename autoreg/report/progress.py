@@ -13,8 +13,8 @@ from autoreg.results import Progress
 
 OnProgress = Callable[[Progress], None]
 
-PAUSE = 10.0
-"""Seconds between plain lines."""
+PAUSE = 5.0
+"""Seconds before the first plain line of a stage; each further one takes half as long again."""
 
 
 @contextmanager
@@ -118,6 +118,7 @@ class _Lines:
     def __init__(self) -> None:
         self.stage = ""
         self.last = time.monotonic()
+        self.pause = PAUSE
         self.ended = False
 
     def show(self, progress: Progress) -> None:
@@ -125,10 +126,10 @@ class _Lines:
             print(plan_line(progress), file=sys.stderr, flush=True)
             return
         if progress.stage != self.stage:
-            self.stage, self.ended = progress.stage, False
+            self.stage, self.pause, self.ended = progress.stage, PAUSE, False
         now = time.monotonic()
         ends = progress.fraction >= 1 and not self.ended
-        if ends or (progress.fraction < 1 and now - self.last >= PAUSE):
-            self.last, self.ended = now, ends
+        if ends or (progress.fraction < 1 and now - self.last >= self.pause):
+            self.last, self.pause, self.ended = now, 1.5 * self.pause, ends
             line = f"{progress.stage}: {progress.fraction:.0%}  {describe(progress)}".rstrip()
             print(line, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""One sentence: does the best network beat the best companion?"""
+"""One sentence: do the networks beat the best companion?"""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ LEVEL = 0.05
 
 
 def verdict(results: SearchResults) -> str:
-    """Say whether the best network beats the best companion, from their paired differences on the folds.
+    """Say whether the networks beat the best companion, from their paired differences on the folds.
+
+    The networks are judged by what the model predicts with: their ensemble, or the best one where there is none.
 
     Parameters
     ----------
@@ -34,26 +36,28 @@ def verdict(results: SearchResults) -> str:
     'The best network is better than the best baseline, mean: rmse 1.000 against 3.033, 67 % lower (3 folds,
     corrected paired t-test, p < 0.001).'
     """
-    networks = [row for row in results.ranked if not row.is_companion and math.isfinite(row.score)]
-    companions = [row for row in results.ranked if row.is_companion and math.isfinite(row.score)]
     if not results.companions:
         return ""
-    if not companions:
-        return "Every baseline failed: there is nothing to compare the best network with."
-    if not networks:
-        return f"No network could be scored; the best baseline is {companions[0].name}."
-    network, companion = networks[0], companions[0]
+    companion = next((row for row in results.ranked if row.is_companion and math.isfinite(row.score)), None)
+    networks = [row for row in results.ranked if not row.is_companion and math.isfinite(row.score)]
+    # what the model predicts with, though another may have a slightly better score
+    network = next((row for row in networks if row.is_ensemble), next(iter(networks), None))
+    if companion is None:
+        return "Every baseline failed: there is nothing to compare the networks with."
+    if network is None:
+        return f"No network could be scored; the best baseline is {companion.name}."
+    name = "ensemble of networks" if network.is_ensemble else "best network"
     figures = _figures(network, companion, results.scoring)
     other = f"the best baseline, {shortened(companion.name)}"
     if len(network.scores) < 2:
-        return f"One split cannot tell whether the best network beats {other}: {figures}."
+        return f"One split cannot tell whether the {name} beats {other}: {figures}."
     differences = [ours - theirs for ours, theirs in zip(network.scores, companion.scores, strict=True)]
     probability = corrected_t_test(differences)
     test = f"({len(differences)} folds, corrected paired t-test, p {_chance(probability)})"
     if probability >= LEVEL:
-        return f"There is no clear difference between the best network and {other}: {figures} {test}."
+        return f"There is no clear difference between the {name} and {other}: {figures} {test}."
     word = "better" if sum(differences) > 0 else "worse"
-    return f"The best network is {word} than {other}: {figures} {test}."
+    return f"The {name} is {word} than {other}: {figures} {test}."
 
 
 def corrected_t_test(differences: Sequence[float]) -> float:

@@ -1,0 +1,158 @@
+"""The command line: parse, call, print. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from autoreg import __version__
+from autoreg.cli_fit import fit
+from autoreg.console import Commands, print_json
+from autoreg.errors import DataError, OptionError
+from autoreg.options import force_option, json_option, load_with, plugin_option, reading, reading_options
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="autoreg", message="%(prog)s %(version)s")
+def autoreg() -> None:
+    """Train neural regressors for a table, keep the best, and predict with it.
+
+    TABLE is csv, tsv, csv.gz, parquet, feather, json lines or xlsx, or - for csv on standard input.
+    """
+
+
+autoreg.add_command(fit)
+
+
+@autoreg.command()
+@click.argument("model", metavar="MODEL")
+@click.argument("table")
+@click.option(
+    "-o", "--output", metavar="FILE", help="Where to, by its end: csv, csv.gz, tsv, parquet, feather, jsonl, xlsx."
+)
+@click.option("--keep", metavar="COLUMN", multiple=True, help="Carry a column of TABLE along; may be repeated.")
+@reading
+@plugin_option
+@force_option
+def predict(
+    model: str, table: str, output: str | None, keep: tuple[str, ...], plugins: tuple[str, ...], force: bool,
+    **options: Any,
+) -> None:  # fmt: skip
+    """Predict the rows of TABLE: one column named after the target, in the order of the rows."""
+    from autoreg.writers import check_output, suffix_of, write_table
+
+    if output is not None:
+        suffix_of(output)
+        check_output(output, force=force)
+    estimator, frame = _model_and_table(model, table, reading_options(**options), plugins)
+
+    import numpy as np
+    import pandas as pd
+
+    from autoreg.tasks import no_column
+
+    targets = estimator.model_.manifest["targets"]
+    for name in keep:
+        if name not in frame.columns:
+            raise OptionError(no_column(name, "--keep", list(frame.columns)))
+        if name in targets:
+            raise OptionError(f"--keep '{name}': the prediction has this name; rename the column in the table")
+    prediction = np.asarray(estimator.predict(frame), dtype=np.float64).reshape(len(frame), len(targets))
+    result = pd.concat(
+        [frame[list(dict.fromkeys(keep))], pd.DataFrame(prediction, columns=targets, index=frame.index)], axis=1
+    )
+    if output is None:
+        result.to_csv(sys.stdout, index=False)
+        sys.stdout.flush()
+    else:
+        write_table(result, output, force=force)
+
+
+@autoreg.command()
+@click.argument("model", metavar="MODEL")
+@click.argument("table")
+@click.option("--drop-missing-target", is_flag=True, help="Leave out rows without a target.")
+@click.option("--weight", metavar="COLUMN", help="Weights of the rows.")
+@reading
+@plugin_option
+@json_option
+def evaluate(
+    model: str, table: str, drop_missing_target: bool, weight: str | None, plugins: tuple[str, ...], as_json: bool,
+    **options: Any,
+) -> None:  # fmt: skip
+    """Score MODEL on the rows of TABLE, whose targets are known."""
+    estimator, frame = _model_and_table(model, table, reading_options(**options), plugins)
+
+    from autoreg.report.measures import by_target, by_target_text
+    from autoreg.targets import read_target
+    from autoreg.tasks import Roles, make_task
+
+    targets = tuple(estimator.model_.manifest["targets"])
+    missing = [name for name in targets if name not in frame.columns]
+    if missing:
+        raise DataError(f"{table} has no column '{missing[0]}', which the model predicts: nothing to compare with")
+    task = make_task(frame, Roles(targets, weight=weight), drop_missing_target=drop_missing_target)
+    found = by_target(targets, read_target(task.y), estimator.predict(task.X), task.weight)
+    if as_json:
+        print_json({"n_rows": len(task.X), "targets": found})
+    else:
+        click.echo(f"{len(task.X)} rows\n{by_target_text(found)}")
+
+
+def _model_and_table(
+    model: str, table: str, reading_options: dict[str, Any], plugins: Sequence[str]
+) -> tuple[Any, pd.DataFrame]:
+    from autoreg import load
+    from autoreg.readers import read_table
+
+    load_with(plugins)
+    estimator = load(model)
+    # categories are compared as they are written: 007 is not 7
+    as_text = [column.name for column in estimator.schema_.columns if column.kind == "category"]
+    return estimator, read_table(table, as_text=as_text, **reading_options)
+
+
+@autoreg.command()
+@click.argument("model", metavar="MODEL")
+@click.option("--schema", "only_schema", is_flag=True, help="Show the columns instead.")
+@json_option
+def show(model: str, only_schema: bool, as_json: bool) -> None:
+    """Tell what MODEL was fitted on, what it consists of, and its leaderboard."""
+    from autoreg.persistence import read_manifest
+    from autoreg.report.card import card, schema_text
+
+    manifest = read_manifest(model)
+    if as_json:
+        print_json(manifest["schema"] if only_schema else manifest)
+    else:
+        click.echo(schema_text(manifest["schema"]) if only_schema else card(manifest))
+
+
+@autoreg.group(invoke_without_command=True)
+@click.pass_context
+def plugins(ctx: click.Context) -> None:
+    """Tell about plugins."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(plugins_list, plugins=(), as_json=False)
+
+
+@plugins.command("list")
+@plugin_option
+@json_option
+def plugins_list(plugins: tuple[str, ...], as_json: bool) -> None:
+    """List the plugins, what each offers, and what is wrong with those that are left out."""
+    from autoreg.plugins import load_plugins
+    from autoreg.report.catalogue import catalogue, catalogue_text
+
+    load_with(plugins)
+    found = catalogue(load_plugins())
+    if as_json:
+        print_json(found)
+    else:
+        click.echo(catalogue_text(found))

@@ -1,0 +1,208 @@
+"""The command ``autoreg fit``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from autoreg.console import print_json, say
+from autoreg.errors import OptionError
+from autoreg.options import force_option, json_option, load_with, plugin_option, reading, reading_options
+
+if TYPE_CHECKING:
+    from autoreg.tasks import Roles, Task
+
+PARTS = ("encoding", "network", "activation", "optimizer", "loss")
+
+
+@click.command()
+@click.argument("table")
+@click.option(
+    "--target", "targets", metavar="COLUMN", multiple=True, required=True, help="What to predict; may be repeated."
+)
+@click.option("-o", "--output", metavar="MODEL", help="Where the model goes.  [default: TARGET.safetensors]")
+@click.option(
+    "--effort",
+    type=click.Choice(["quick", "balanced", "thorough"]),
+    default="balanced",
+    show_default=True,
+    help="Size of the plan; it follows from the table's shape alone.",
+)
+@click.option(
+    "--folds", type=click.IntRange(2), metavar="K", default=5, show_default=True, help="Folds of the cross-validation."
+)
+@click.option("--group", metavar="COLUMN", help="Rows of one group stay in one fold; the column is no feature.")
+@click.option("--time", metavar="COLUMN", help="Train on earlier rows than those that are predicted.")
+@click.option(
+    "--holdout", type=float, metavar="FRACTION", help="Keep a share of the rows out; score on them at the end."
+)
+@click.option("--valid", metavar="TABLE", help="Score on this table at the end.")
+@click.option(
+    "--metric", metavar="NAME", default="rmse", show_default=True, help="rmse, mae, r2, ...: as in scikit-learn."
+)
+@click.option(
+    "--encoding",
+    "encodings",
+    metavar="NAME",
+    multiple=True,
+    help="Search only this; may be repeated.",
+)
+@click.option("--network", "networks", metavar="NAME", multiple=True, help="The same: linear, mlp, resnet, ...")
+@click.option("--activation", "activations", metavar="NAME", multiple=True, help="The same: relu, silu, tanh, ...")
+@click.option("--optimizer", "optimizers", metavar="NAME", multiple=True, help="The same: adamw, sgd, ...")
+@click.option("--loss", "losses", metavar="NAME", multiple=True, help="The same: squared_error, huber, ...")
+@click.option(
+    "--space",
+    metavar="NAME=VALUES",
+    multiple=True,
+    help="Values of one dimension, such as network__depth=1,2,3 or learning_rate=1e-4..1e-1:log; may be repeated.",
+)
+@click.option(
+    "--strategy", metavar="NAME", default="portfolio", show_default=True, help="portfolio, grid, random, or a plugin's."
+)
+@click.option("--candidates", type=click.IntRange(1), metavar="N", help="How many networks to try.")
+@click.option(
+    "--companions",
+    type=click.Choice(["compare", "none"]),
+    default="compare",
+    show_default=True,
+    help="Whether simple models run on the same folds, as baselines.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    metavar="N",
+    default=0,
+    show_default=True,
+    help="Where chance starts: equal seeds, equal models.",
+)
+@click.option("--weight", metavar="COLUMN", help="Weights of the rows; the column is no feature.")
+@click.option("--ignore", metavar="COLUMN", multiple=True, help="A column that is no feature; may be repeated.")
+@click.option("--categorical", metavar="COLUMN", multiple=True, help="A column of categories; may be repeated.")
+@click.option("--date", "dates", metavar="COLUMN", multiple=True, help="A column of dates; may be repeated.")
+@click.option("--drop-missing-target", is_flag=True, help="Leave out rows without a target.")
+@reading
+@plugin_option
+@json_option
+@click.option("--quiet", is_flag=True, help="Print warnings and errors only, and JSON where asked for.")
+@force_option
+def fit(
+    table: str, targets: tuple[str, ...], output: str | None, folds: int, group: str | None, time: str | None,
+    holdout: float | None, valid: str | None, space: tuple[str, ...], companions: str, seed: int, weight: str | None,
+    ignore: tuple[str, ...], categorical: tuple[str, ...], dates: tuple[str, ...], drop_missing_target: bool,
+    plugins: tuple[str, ...], as_json: bool, quiet: bool, force: bool, **options: Any,
+) -> None:  # fmt: skip
+    """Train networks on TABLE, compare them with baselines, and save the best."""
+    from autoreg.writers import check_output
+
+    output = output or _model_name(targets[0])
+    check_output(output, force=force)
+    if holdout is not None and valid is not None:
+        raise OptionError("--holdout and --valid both say what to score on: give one of them")
+    reading_options, search = _split(options)
+    estimator = _estimator(search, space, companions, seed, verbose=not quiet, plugins=plugins)
+
+    from autoreg.report import card
+    from autoreg.report.measures import held_out
+    from autoreg.tasks import Roles
+
+    roles = Roles(targets, group, time, weight, ignore, categorical, dates)
+    task = _read_task(table, roles, reading_options, drop_missing_target)
+    task, test = _set_aside(task, roles, holdout, valid, seed, reading_options, drop_missing_target)
+    estimator._column_kinds = {"categorical": categorical, "dates": dates}
+    if folds == 5 and time is None:
+        estimator.fit(task.X, task.y, task.weight, groups=task.groups)
+    else:
+        from autoreg.folds import make_folds
+
+        splits = make_folds(None, len(task.X), None, task.groups, seed, task.time, n_folds=folds)
+        estimator.set_params(cv=[(fold.train, fold.valid) for fold in splits])
+        estimator.fit(task.X, task.y, task.weight)
+        estimator.set_params(cv=None)
+    manifest = estimator.model_.manifest
+    if test is not None:
+        rows = held_out(estimator, task, test, seed)
+        manifest["held_out"] = {"n_rows": len(test.X), "scoring": manifest["scoring"], "models": rows}
+    estimator.save(output, force=force)
+    if as_json:
+        print_json({"model": output, **card.summary(manifest)})
+    elif not quiet:
+        _print_fit(manifest, output)
+
+
+def _print_fit(manifest: Mapping[str, Any], output: str) -> None:
+    from autoreg.report import card, leaderboard
+    from autoreg.report.measures import held_out_text
+
+    click.echo(leaderboard.text(card.results_of(manifest)))
+    if manifest.get("verdict"):
+        click.echo(f"\n{manifest['verdict']}")
+    if manifest.get("held_out"):
+        held = manifest["held_out"]
+        click.echo(f"\nOn {held['n_rows']} rows kept out of everything:")
+        click.echo(held_out_text(held["models"], held["scoring"]))
+    sys.stdout.flush()
+    say(f"\nSaved {output}. Next: autoreg predict {shlex.quote(output)} TABLE")
+
+
+def _model_name(target: str) -> str:
+    stem = "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in target)
+    return f"{stem}.safetensors"
+
+
+def _split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options of `reading`, and the rest."""
+    names = ("sep", "encoding", "decimal", "thousands", "na_values")
+    return reading_options(**{name: options.pop(name) for name in names}), options
+
+
+def _estimator(
+    search: dict[str, Any], space: Sequence[str], companions: str, seed: int, *, verbose: bool, plugins: Sequence[str]
+) -> Any:
+    """An unfitted AutoRegressor; names are looked up now, before a large table is read."""
+    from autoreg import AutoRegressor
+    from autoreg.plugins import registry
+    from autoreg.scoring import as_metric
+    from autoreg.space import parse_dimension
+
+    load_with(plugins)
+    search["n_candidates"] = search.pop("candidates")
+    search["scoring"] = as_metric(search.pop("metric")).name
+    registry().get("strategy", search["strategy"])
+    for kind, option in zip(PARTS, ("encodings", "networks", "activations", "optimizers", "losses"), strict=True):
+        names = list(search[option])
+        for name in names:
+            registry().get(kind, name)
+        search[option] = names or None
+    dimensions = dict(parse_dimension(text) for text in space)
+    return AutoRegressor(
+        **search, space=dimensions or None, companions=None if companions == "none" else companions,
+        random_state=seed, verbose=int(verbose),
+    )  # fmt: skip
+
+
+def _read_task(table: str, roles: Roles, reading_options: dict[str, Any], drop_missing_target: bool) -> Task:
+    from autoreg.readers import read_table
+    from autoreg.tasks import make_task
+
+    frame = read_table(table, as_text=roles.categorical, **reading_options)
+    return make_task(frame, roles, drop_missing_target=drop_missing_target)
+
+
+def _set_aside(
+    task: Task, roles: Roles, holdout: float | None, valid: str | None, seed: int, reading_options: dict[str, Any],
+    drop_missing_target: bool,
+) -> tuple[Task, Task | None]:  # fmt: skip
+    """What to fit on, and what to score on at the end."""
+    if valid is not None:
+        return task, _read_task(valid, roles, reading_options, drop_missing_target)
+    if holdout is None:
+        return task, None
+    from autoreg.folds import hold_out
+
+    fold = hold_out(holdout, len(task.X), task.groups, seed, task.time)
+    return task.take(fold.train), task.take(fold.valid)

@@ -1,0 +1,53 @@
+"""Options that several commands share, and what becomes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+Command = Callable[..., Any]
+
+
+def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator, in the order of the help."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+reading = together(
+    click.option("--sep", metavar="CHARACTER", help="What separates columns: found out where not given."),
+    click.option("--text-encoding", "encoding", metavar="NAME", help="Such as utf-8 or latin-1: found out."),
+    click.option("--decimal", metavar="CHARACTER", help="Decimal sign.  [default: .]"),
+    click.option("--thousands", metavar="CHARACTER", help="What groups thousands: never guessed."),
+    click.option(
+        "--na-values", metavar="TEXT", multiple=True,
+        help="A text that means missing, in place of NA, None, null and the like; may be repeated.",
+    ),
+)  # fmt: skip
+plugin_option = click.option(
+    "--plugin", "plugins", metavar="FILE.py", multiple=True, type=click.Path(exists=True, dir_okay=False),
+    help="A plugin that is not installed; may be repeated.",
+)  # fmt: skip
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+force_option = click.option("--force", is_flag=True, help="Replace an existing output.")
+
+
+def reading_options(na_values: tuple[str, ...], **options: str | None) -> dict[str, Any]:
+    """The options of `reading` as `autoreg.readers.read_table` takes them."""
+    return {**options, "na_values": na_values or None}
+
+
+def load_with(files: Sequence[str]) -> None:
+    """Load the installed plugins and those in files."""
+    from autoreg.plugins import load_plugins
+
+    plugins = load_plugins()
+    for file in files:
+        plugins.add_file(file)
