@@ -75,9 +75,10 @@ class MissingFlags(nn.Module):
 
     def __init__(self, statistics: FoldStatistics) -> None:
         super().__init__()
-        self.columns = torch.tensor([j for j, may in enumerate(statistics.layout.may_miss) if may], dtype=torch.long)
-        self.n_features = len(self.columns)
-        self.register_buffer("known", as_buffer((statistics.missing > 0).astype(float)[self.columns.numpy()]))
+        columns = [j for j, may in enumerate(statistics.layout.may_miss) if may]
+        self.columns = torch.tensor(columns, dtype=torch.long)
+        self.n_features = len(columns)
+        self.register_buffer("known", as_buffer((statistics.missing > 0).astype(float)[columns]))
 
     known: Tensor
 
