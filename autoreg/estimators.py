@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from autoreg import fitting, recording
 from autoreg.arguments import read_for_predict
+from autoreg.errors import OptionError
 from autoreg.model import FittedModel
 from autoreg.persistence import read_model, write_model
 from autoreg.space import DEFAULTS, PARTS, Candidate
@@ -206,8 +207,9 @@ class NeuralRegressor(_TableRegressor):
         params = super().get_params(deep=False)
         if deep:
             for part in OPTION_PARTS:
-                options = params[f"{part}_options"] or {}
-                params.update({f"{part}__{name}": value for name, value in options.items()})
+                options = params[f"{part}_options"]
+                if isinstance(options, Mapping):
+                    params.update({f"{part}__{name}": value for name, value in options.items()})
         return params
 
     def set_params(self, **params: Any) -> NeuralRegressor:
@@ -229,6 +231,8 @@ class NeuralRegressor(_TableRegressor):
         parameters = {name: getattr(self, name) for name in DEFAULTS}
         for part in OPTION_PARTS:
             options = getattr(self, f"{part}_options") or {}
+            if not isinstance(options, Mapping):
+                raise OptionError(f"{part}_options={options!r}: give a dict of options, such as {{'depth': 2}}")
             parameters.update({f"{part}__{name}": value for name, value in options.items()})
         return Candidate(parameters)
 
@@ -289,6 +293,9 @@ class AutoRegressor(_TableRegressor):
     companions : {"compare"} or None
         Whether simple models run on the same folds.
     random_state : int, RandomState or None
+    precision : {"auto", "float32", "bfloat16"}
+        Of the matrix products while training. ``"auto"`` takes bfloat16 for the portfolio where the processor has
+        tiles for it; what is scored, saved and predicted is always computed in float32.
     verbose : int
         1 shows progress on stderr.
 
@@ -340,6 +347,7 @@ class AutoRegressor(_TableRegressor):
         ensemble: bool = True,
         companions: str | None = "compare",
         random_state: Any = None,
+        precision: str = "auto",
         verbose: int = 1,
     ) -> None:
         self.strategy = strategy
@@ -356,6 +364,7 @@ class AutoRegressor(_TableRegressor):
         self.ensemble = ensemble
         self.companions = companions
         self.random_state = random_state
+        self.precision = precision
         self.verbose = verbose
 
     def fit(

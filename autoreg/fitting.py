@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 
 import autoreg
 from autoreg.arguments import TrainingTable, Validation, as_seed, read_for_fit
@@ -101,13 +102,13 @@ def fit_search(estimator: Any, X: Any, y: Any, sample_weight: Any, validation: V
     _check_options(estimator)
     strategy, facts = _strategy(estimator.strategy)
     table = read_for_fit(estimator, X, y, sample_weight, validation)
-    schema = infer_schema(table.frame.iloc[: table.n_train])
+    schema = infer_schema(table.frame.iloc[: table.n_train], **getattr(estimator, "_column_kinds", {}))
     seed = as_seed(estimator.random_state)
     metric = as_metric(estimator.scoring)
     folds = _folds(estimator, table, groups, seed)
     problem = _problem(
         table, schema, folds, metric, seed=seed,
-        own_seeds=facts.get("own_seeds", True), choose_epoch=facts.get("choose_epoch", True),
+        own_seeds=facts.get("own_seeds", True), choose_epoch=facts.get("choose_epoch", True), half=half_pays(estimator.precision, facts),
     )  # fmt: skip
     space = _space(estimator, problem)
     with show_progress(estimator.verbose) as on_progress:
@@ -135,6 +136,15 @@ def _check_options(estimator: Any) -> None:
         raise OptionError(unknown("effort", estimator.effort, ["quick", "balanced", "thorough"]))
     if estimator.companions not in ("compare", None):
         raise OptionError(unknown("value of companions", estimator.companions, ["compare", "None"]))
+
+
+def half_pays(precision: str, facts: Mapping[str, Any]) -> bool:
+    """Whether to train in bfloat16: when asked to, or where the strategy allows it and the processor is built for it."""
+    if precision not in ("auto", "float32", "bfloat16"):
+        raise OptionError(unknown("precision", precision, ["auto", "float32", "bfloat16"]))
+    if precision == "auto":
+        return bool(facts.get("half", False)) and torch.cpu._is_amx_tile_supported()
+    return precision == "bfloat16"
 
 
 def _strategy(value: Any) -> tuple[Callable[..., list[Candidate]], Mapping[str, Any]]:

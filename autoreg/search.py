@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from autoreg.encoding import FoldStatistics, TableLayout, fold_statistics
 from autoreg.errors import AutoregError, SearchError
 from autoreg.folds import Fold
-from autoreg.member import Member
+from autoreg.member import Member, has_views
 from autoreg.parts import Recipe, resolve
 from autoreg.results import CandidateResult, Progress
 from autoreg.scoring import Metric
@@ -47,6 +48,8 @@ class Problem:
         Whether every member draws a seed of its own, or all take `seed` itself.
     choose_epoch : bool
         Whether the best epoch is kept; otherwise all epochs run and the last one counts.
+    half : bool
+        Whether matrix products are in bfloat16 while training; what is reported and saved is computed in `dtype`.
     """
 
     numbers: NDArray[np.float32]
@@ -60,6 +63,7 @@ class Problem:
     own_seeds: bool = True
     choose_epoch: bool = True
     dtype: torch.dtype = torch.float32
+    half: bool = False
     _statistics: dict[int, FoldStatistics] = field(default_factory=dict)
 
     def statistics(self, fold: int) -> FoldStatistics:
@@ -267,6 +271,7 @@ def _train(stack: list[_Built], problem: Problem, data: Data, tracker: _Tracker)
         problem.choose_epoch,
         int(candidate["n_iter_no_change"]) if candidate["early_stopping"] else None,
         problem.dtype,
+        problem.half,
     )
     try:
         outcomes = train_stack(spec, data, tracker.epoch_of(stack))
@@ -288,12 +293,33 @@ def _gather(item: _Built, outcome: CandidateOutcome, problem: Problem) -> Evalua
     candidate = item.recipe.candidate
     if outcome.failure:
         return _failed(item.index, candidate, problem, outcome.failure, outcome)
-    oof, scores, rmse = out_of_fold(outcome.predictions, problem)
+    predictions = _predict_again(item, outcome, problem) if problem.half else outcome.predictions
+    oof, scores, rmse = out_of_fold(predictions, problem)
     result = CandidateResult(
         item.index, candidate, candidate.label, scores, rmse, outcome.epoch, outcome.seconds,
         tuple(outcome.curve), tuple(outcome.train_curve),
     )  # fmt: skip
     return Evaluated(result, item.recipe, item.members[0].module, outcome.states, oof)
+
+
+@torch.no_grad()
+def _predict_again(item: _Built, outcome: CandidateOutcome, problem: Problem) -> list[Floats]:
+    """Each member's predictions of its validation rows, in full precision."""
+    predictions = []
+    for spec, state in zip(item.members, outcome.states, strict=True):
+        module = copy.deepcopy(spec.module).eval()
+        module.load_state_dict({name: state[name] for name in module.state_dict()})
+        module.center, module.spread = state["center"], state["spread"]
+        chunks = []
+        for rows in np.array_split(spec.valid, max(1, len(spec.valid) // 4096)):
+            numbers, codes = (
+                torch.from_numpy(problem.numbers[rows]),
+                torch.from_numpy(problem.codes[rows].astype(np.int64)),
+            )
+            output = module(numbers.to(problem.dtype), codes)
+            chunks.append(module.original_units(output, spec.loss.point, has_views(output, stacked=False)))
+        predictions.append(torch.cat(chunks).numpy())
+    return predictions
 
 
 def out_of_fold(

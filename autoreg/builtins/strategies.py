@@ -121,6 +121,6 @@ def _pick(dimensions: Sequence[Mapping[str, Any]], index: int, rng: np.random.Ge
 
 @hookimpl
 def register_strategies(register: Any) -> None:
-    register("portfolio", portfolio, own_seeds=True, choose_epoch=True)
+    register("portfolio", portfolio, own_seeds=True, choose_epoch=True, half=True)
     register("grid", grid, own_seeds=False, choose_epoch=False)
     register("random", random, own_seeds=False, choose_epoch=False)
