@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.nn.parameter import is_lazy
 
 from autoreg.encoding import FoldStatistics
 from autoreg.errors import ContractError, OptionError, unknown
@@ -58,12 +60,19 @@ class Recipe:
     schedule: Schedule
 
     def make_member(self, statistics: FoldStatistics, center: Tensor, spread: Tensor, seed: int) -> Member:
-        """Build one member, every random draw of its first weights from `seed`."""
+        """Build one member, every random draw of its first weights from `seed`.
+
+        Raises
+        ------
+        ContractError
+            When the network does not take what the encoding gives, or gives another shape than (B, O).
+        """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed & 0x7FFFFFFFFFFFFFFF)
             encoding = self.make_encoding(statistics)
-            n_outputs = len(center) * self.outputs_per_target
-            network = self.make_network(int(encoding.n_features), n_outputs, self.make_activation)  # type: ignore[arg-type]
+            n_features, n_outputs = int(encoding.n_features), len(center) * self.outputs_per_target  # type: ignore[arg-type]
+            network = self.make_network(n_features, n_outputs, self.make_activation)
+            check_network(network, n_features, n_outputs, short(self.candidate["network"]))
         member = Member(encoding, network, center, spread)
         seed_layers(member, seed, mix)
         return member
@@ -96,10 +105,6 @@ def resolve(candidate: Candidate) -> Recipe:
         _optimizer(candidate),
         _schedule(candidate["schedule"]),
     )
-
-
-def _options(candidate: Candidate, part: str, entry: Entry | None = None) -> dict[str, Any]:
-    return candidate.options(part)
 
 
 def _encoding(candidate: Candidate) -> Callable[[FoldStatistics], nn.Module]:
@@ -143,12 +148,13 @@ def _network(candidate: Candidate) -> Callable[[int, int, Callable[[], nn.Module
 
 def _copy_and_reset(module: nn.Module) -> nn.Module:
     """A copy with fresh first weights; what nothing resets keeps its values."""
-    fresh = copy.deepcopy(module)
-    for layer in fresh.modules():
-        reset = getattr(layer, "reset_parameters", None)
-        if callable(reset):
-            reset()
-    return fresh
+
+    def reset(layer: nn.Module) -> None:
+        if callable(getattr(layer, "reset_parameters", None)):
+            layer.reset_parameters()  # type: ignore[operator]
+
+    # apply() takes inner layers first: a module that resets its own layers has the last word
+    return copy.deepcopy(module).apply(reset)
 
 
 def _call_as_taught(
@@ -160,19 +166,72 @@ def _call_as_taught(
 ) -> nn.Module:
     """Call a user's class or factory with as much as its signature asks for.
 
-    Arguments named ``n_features``, ``n_outputs`` and ``activation`` are given by name; otherwise the first required
-    argument is the number of features and the second the number of outputs; a class without arguments gets none.
+    Arguments named ``n_features``, ``n_outputs`` and ``activation`` are given by name; where none is, the first two
+    required arguments are the number of features and the number of outputs.
     """
     offers: dict[str, Any] = {"n_features": n_features, "n_outputs": n_outputs, "activation": activation}
     parameters = [
-        p for p in inspect.signature(make).parameters.values()
+        p for p in _signature(make).values()
         if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
     ]  # fmt: skip
-    named = {p.name: offers[p.name] for p in parameters if p.name in offers and p.kind != p.POSITIONAL_ONLY}
-    if named:
-        return make(**{**named, **options})
-    required = [p for p in parameters if p.default is p.empty and p.name not in options]
-    return make(*[n_features, n_outputs, activation][: len(required)], **options)
+    given = {p.name: offers[p.name] for p in parameters if p.name in offers and p.kind != p.POSITIONAL_ONLY}
+    given.update(options)
+    required = [p for p in parameters if p.default is p.empty and p.name not in given]
+    positional = [] if given.keys() & offers.keys() else [n_features, n_outputs][: len(required)]
+    without = [p.name for p in required[len(positional) :]]
+    if without:
+        raise ContractError(
+            f"network {short(make)} needs a value for '{without[0]}': "
+            f"give it one with network_options={{'{without[0]}': ...}}, or a default"
+        )
+    return make(*positional, **given)
+
+
+def check_network(network: Any, n_features: int, n_outputs: int, label: str) -> None:
+    """Let a network read some rows of zeros, and say in one line what it does wrong.
+
+    A lazy layer learns its number of features from these rows.
+
+    Raises
+    ------
+    ContractError
+    """
+    if not isinstance(network, nn.Module):
+        raise ContractError(f"network {label} is {type(network).__name__}: a class or function must give an nn.Module")
+    tensors = [*network.parameters(), *network.buffers()]
+    lazy = any(is_lazy(tensor) for tensor in tensors)
+    if any(tensor.is_meta for tensor in tensors):
+        return
+    rows = 2 if n_outputs != 2 else 3
+    # running statistics stay as they are
+    buffers = {} if lazy else {name: buffer.clone() for name, buffer in network.named_buffers()}
+    network.eval()
+    dtype = next((tensor.dtype for tensor in network.parameters() if not is_lazy(tensor)), None)
+    try:
+        with torch.no_grad():
+            output = functional_call(network, buffers, (torch.zeros(rows, n_features, dtype=dtype),))
+    except Exception as error:  # a stranger's forward may raise anything
+        raise ContractError(_does_not_take(network, n_features, label, error)) from error
+    network.train()
+    good = isinstance(output, Tensor) and output.ndim in (2, 3)
+    if not good or (output.shape[0], output.shape[-1]) != (rows, n_outputs):
+        found = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
+        raise ContractError(
+            f"network {label} gave {found} for {rows} rows, the shape must be ({rows}, {n_outputs}): "
+            f"(rows, outputs), also where there is one output"
+        )
+
+
+def _does_not_take(network: nn.Module, n_features: int, label: str, error: Exception) -> str:
+    reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    first = next((layer for layer in network.modules() if isinstance(layer, nn.Linear)), None)
+    if first is None or first.in_features == n_features:
+        return f"network {label} fails on a table of {n_features} features: {reason}"
+    return (
+        f"network {label} takes {first.in_features} features, the encoding gives {n_features}: make its first layer "
+        f"nn.Linear({n_features}, ...) or nn.LazyLinear(...), or give a class or function of (n_features, n_outputs); "
+        f"encoding=None gives one feature a column"
+    )
 
 
 def _loss_key(candidate: Candidate) -> tuple[Any, ...]:
@@ -190,11 +249,12 @@ def _loss_function(candidate: Candidate, entry: Entry | None) -> Callable[[Tenso
     if isinstance(value, nn.Module):
         module = copy.deepcopy(value)
         module.reduction = "none"  # type: ignore[assignment]
-        return partial(_per_row, module, short(value))
+        return RowLoss(module, short(value), of_torch=type(value).__module__.startswith("torch."))
     if callable(value):
         if "reduction" in _signature(value):
             options = {**options, "reduction": "none"}
-        return partial(_per_row, partial(value, **options), short(value))
+        of_torch = getattr(value, "__module__", None) == "torch.nn.functional"
+        return RowLoss(partial(value, **options), short(value), of_torch)
     raise OptionError(f"loss {value!r}: give a name, a torch loss class or instance, or a function")
 
 
@@ -205,16 +265,46 @@ def _signature(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
         return {}
 
 
-def _per_row(function: Callable[[Tensor, Tensor], Tensor], label: str, prediction: Tensor, target: Tensor) -> Tensor:
-    loss = function(prediction, target)
-    if loss.shape == target.shape:
-        return loss.mean(-1)
-    if loss.shape == target.shape[:-1]:
-        return loss
-    raise ContractError(
-        f"loss {label} gave shape {tuple(loss.shape)} for a target of shape {tuple(target.shape)}: "
-        f"return one value per row, without averaging over rows"
-    )
+class RowLoss:
+    """A loss of the user's or of torch as the engine takes it: (..., B, O) to (..., B).
+
+    Parameters
+    ----------
+    function : function
+        ``(prediction, target)``, (B, O) each, to (B, O) or (B,).
+    label : str
+    of_torch : bool
+        Whether it works element by element, so that it takes leading axes as it is.
+    """
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor], label: str, of_torch: bool) -> None:
+        self.function, self.label, self.of_torch = function, label, of_torch
+        self.one_at_a_time = False
+
+    def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
+        if self.of_torch or target.ndim == 2:
+            return self._per_row(prediction, target)
+        if target.ndim == 4:  # (M, B, k, O): each view is a table of its own
+            views = [self(p, t) for p, t in zip(prediction.unbind(2), target.unbind(2), strict=True)]
+            return torch.stack(views, dim=2)
+        if not self.one_at_a_time:
+            try:
+                return vmap(self._per_row)(prediction, target)
+            except RuntimeError:  # vmap's word for what it refuses, such as an `if` about a tensor's values
+                self.one_at_a_time = True
+        return torch.stack([self._per_row(p, t) for p, t in zip(prediction, target, strict=True)])
+
+    def _per_row(self, prediction: Tensor, target: Tensor) -> Tensor:
+        loss = self.function(prediction, target)
+        if isinstance(loss, Tensor) and loss.shape == target.shape:
+            return loss.mean(-1)
+        if isinstance(loss, Tensor) and loss.shape == target.shape[:-1]:
+            return loss
+        found = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+        raise ContractError(
+            f"loss {self.label} gave {found} for a target of shape {tuple(target.shape)}: "
+            f"return one value per row, without averaging over rows"
+        )
 
 
 def _optimizer(candidate: Candidate) -> OptimizerPart:
@@ -223,8 +313,8 @@ def _optimizer(candidate: Candidate) -> OptimizerPart:
         entry = registry().get("optimizer", value)
         return OptimizerPart(entry.thing, options, bool(entry.facts.get("member_options", False)))
     if isinstance(value, torch.optim.Optimizer):
-        defaults = {name: v for name, v in value.defaults.items() if name in _signature(type(value))}
-        value, options = type(value), {**defaults, **options}
+        options = {**_options_of(value, candidate["learning_rate"]), **options}
+        value = type(value)
     if isinstance(value, type) and issubclass(value, torch.optim.Optimizer):
         from autoreg.torch_optim import from_torch_optim
 
@@ -234,6 +324,21 @@ def _optimizer(candidate: Candidate) -> OptimizerPart:
     raise OptionError(
         f"optimizer {value!r}: give a name, a torch.optim class, or a function that makes a GradientTransform"
     )
+
+
+def _options_of(optimizer: torch.optim.Optimizer, learning_rate: float) -> dict[str, Any]:
+    """What a torch optimizer was made with. Its own learning rate must not be lost in silence."""
+    name, known = short(type(optimizer)), _signature(type(optimizer))
+    if len(optimizer.param_groups) > 1:
+        raise OptionError(f"optimizer {name} has {len(optimizer.param_groups)} groups of parameters: give one group")
+    rate = optimizer.defaults.get("lr")
+    usual = known["lr"].default if "lr" in known else rate
+    if rate != usual and rate != learning_rate:
+        raise OptionError(
+            f"optimizer {name} was made with lr={rate}, but learning_rate is {learning_rate}: "
+            f"give learning_rate={rate}, or the class {name} without parameters"
+        )
+    return {key: value for key, value in optimizer.defaults.items() if key in known}
 
 
 _TORCH_MAKERS: dict[type, Callable[..., Any]] = {}

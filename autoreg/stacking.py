@@ -13,9 +13,10 @@ The names of parameters and buffers stay those of a single module, so a member's
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
@@ -27,6 +28,42 @@ ELEMENTWISE = (
     nn.LogSigmoid, nn.Mish, nn.ReLU, nn.ReLU6, nn.SELU, nn.SiLU, nn.Sigmoid, nn.Softplus, nn.Softshrink,
     nn.Softsign, nn.Tanh, nn.Tanhshrink, nn.Threshold,
 )  # fmt: skip
+
+
+_OF_EVERY_MODULE = frozenset(vars(nn.Module())) - {"_forward_hooks", "_forward_pre_hooks"}
+"""Attributes that say nothing about what a module computes, or are compared as tensors and children."""
+
+
+def signature(module: nn.Module) -> Hashable:
+    """What modules must share to stand in one stack: types, attributes, and shapes of tensors, names included.
+
+    >>> signature(nn.LeakyReLU(0.1)) == signature(nn.LeakyReLU(0.1)), signature(nn.ELU(1.0)) == signature(nn.ELU(2.0))
+    (True, False)
+    """
+    rows: list[Hashable] = []
+    for name, part in module.named_modules():
+        own = tuple((key, _comparable(v)) for key, v in sorted(vars(part).items()) if key not in _OF_EVERY_MODULE)
+        tensors = [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]
+        shapes = tuple((key, tuple(tensor.shape), tensor.requires_grad) for key, tensor in tensors)
+        rows.append((name, type(part), own, shapes))
+    return tuple(rows)
+
+
+def _comparable(value: Any) -> Hashable:
+    """Equal for attributes by which two modules compute the same; other things are only equal to themselves."""
+    if isinstance(value, Tensor):
+        return tuple(value.shape), str(value.dtype), tuple(value.flatten().tolist())
+    if isinstance(value, np.ndarray):
+        return value.shape, str(value.dtype), value.tobytes() if value.dtype != object else id(value)
+    if isinstance(value, (list, tuple)):
+        return type(value), tuple(_comparable(item) for item in value)
+    if isinstance(value, dict):
+        return type(value), tuple((key, _comparable(item)) for key, item in value.items())
+    try:
+        hash(value)
+    except TypeError:
+        return id(value)
+    return type(value), value
 
 
 def stack_modules(modules: Sequence[nn.Module], seeds: Sequence[int] | None = None) -> nn.Module:
@@ -340,4 +377,3 @@ def mix(*numbers: int) -> int:
         state = (state ^ (state >> 27)) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
         state ^= state >> 31
     return state & 0x7FFFFFFFFFFFFFFF
-
