@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from autoreg.builtins import losses
 from autoreg.builtins.activations import ACTIVATIONS
-from autoreg.builtins.layers import Dropout, LayerNorm, PReLU, ResidualBlock, random_bytes
+from autoreg.builtins.layers import Dropout, LayerNorm, Mish, PReLU, ResidualBlock, random_bytes
 from autoreg.builtins.networks import linear, mlp, resnet
 from autoreg.errors import OptionError
 from autoreg.plugins import load_plugins
@@ -89,6 +89,33 @@ def test_members_learn_slopes_of_their_own() -> None:
             member.weight.fill_(0.1 * m)
     check_stack(members, torch.randn(3, 7, 5, dtype=torch.float64))
     check_stack(members, torch.randn(3, 7, 2, 5, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_mish_is_torchs(dtype: torch.dtype) -> None:
+    edges = torch.tensor([0.0, 1e4, -1e4, 39.9, 40.1, -40.1])
+    x = torch.cat([10 * torch.randn(300_000, generator=torch.Generator().manual_seed(0)), edges]).to(dtype)
+    x = x.requires_grad_()
+    eps = torch.finfo(dtype).eps
+    for view in (x, x[::3].reshape(6, -1).mT):
+        y = Mish()(view)
+        assert y.dtype == dtype
+        wanted = F.mish(view.double())
+        torch.testing.assert_close(y.double(), wanted, rtol=8 * eps, atol=64 * eps)
+        (gradient,) = torch.autograd.grad(y.sum(), x)
+        (wanted_gradient,) = torch.autograd.grad(wanted.sum(), x)
+        torch.testing.assert_close(gradient, wanted_gradient, rtol=8 * eps, atol=64 * eps)
+    with torch.no_grad():
+        assert Mish()(x).equal(F.mish(x))
+
+
+def test_mish_may_be_vmapped() -> None:
+    x = torch.randn(3, 4, 5, requires_grad=True)
+    together = torch.func.vmap(Mish(), in_dims=1, out_dims=1)(x)
+    torch.testing.assert_close(together, F.mish(x))
+    (gradient,) = torch.autograd.grad(together.sin().sum(), x)
+    (wanted,) = torch.autograd.grad(F.mish(x).sin().sum(), x)
+    torch.testing.assert_close(gradient, wanted)
 
 
 # losses
@@ -240,7 +267,12 @@ def test_layer_norm_is_torchs() -> None:
     x = torch.randn(3, 7, 5, dtype=torch.float64)
     ours, torchs = LayerNorm(5).double(), nn.LayerNorm(5).double()
     torch.testing.assert_close(ours(x), torchs(x))
-    check_stack([jiggle(LayerNorm(5).double()) for _ in range(3)], x)
+    members = [jiggle(LayerNorm(5).double()) for _ in range(3)]
+    check_stack(members, x)
+    for module, rows in ((members[0], x[0]), (stack_modules(members), x)):
+        low = module(rows.bfloat16())
+        assert low.dtype == torch.bfloat16
+        torch.testing.assert_close(low.double(), module(rows), rtol=0.05, atol=0.05)
 
 
 def seeded(rate: float, seed: int, step: int = 0) -> Dropout:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from autoreg.builtins.layers import PReLU
+from autoreg.builtins.layers import Mish, PReLU
 from autoreg.hookspecs import hookimpl
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -20,7 +20,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "identity": nn.Identity,
     "leaky_relu": nn.LeakyReLU,
     "logsigmoid": nn.LogSigmoid,
-    "mish": nn.Mish,
+    "mish": Mish,
     "prelu": PReLU,
     "relu": nn.ReLU,
     "relu6": nn.ReLU6,
