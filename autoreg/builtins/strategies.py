@@ -45,8 +45,8 @@ def random(space: Space, results: Sequence[CandidateResult], n: int | None, seed
     return [Candidate(p) for p in ParameterSampler(dimensions, count, random_state=seed)]
 
 
-EFFORT = {"quick": (4, 0.15), "balanced": (8, 1.0), "thorough": (24, 4.0)}
-"""Candidates, and training work relative to balanced."""
+EFFORT = {"quick": (4, 0.15, 60), "balanced": (8, 1.0, 150), "thorough": (24, 4.0, 150)}
+"""Candidates, training work relative to balanced, and epochs at most."""
 
 WORK = 2.5e12
 """Multiplications and additions that a balanced plan spends, all candidates and folds together."""
@@ -59,17 +59,17 @@ def portfolio(space: Space, results: Sequence[CandidateResult], n: int | None, s
     """
     if results:
         return []
-    count, effort = EFFORT[space.effort]
+    count, work, most = EFFORT[space.effort]
     count = n or count
     rng = np.random.default_rng(seed)
     settings = [*PORTFOLIO[:count], *(_draw(rng) for _ in range(count - len(PORTFOLIO)))]
     chosen = [{**setting, **_pick(space.dimensions, i, rng)} for i, setting in enumerate(settings)]
-    epochs = _epochs(space, len(chosen), effort)
+    epochs = _epochs(space, len(chosen), work, most)
     return [Candidate({"max_epochs": epochs, **c}) for c in chosen]
 
 
-def _epochs(space: Space, count: int, effort: float) -> int:
-    """Epochs that the plan's work pays for, between 12 and 150."""
+def _epochs(space: Space, count: int, work: float, most: int) -> int:
+    """Epochs that the plan's work pays for, between 12 and `most`."""
     size = space.size
     rows = size["n_rows"] * size["n_folds"]
     width = 128
@@ -77,7 +77,7 @@ def _epochs(space: Space, count: int, effort: float) -> int:
     per_epoch = 6 * rows * weights * count
     # small tables are bound by steps, not by arithmetic
     steps = rows / 64 * 2e8 / 5
-    return int(np.clip(effort * WORK / max(per_epoch, steps), 12, 150))
+    return int(np.clip(work * WORK / max(per_epoch, steps), 12, most))
 
 
 COMMON: dict[str, Any] = {
