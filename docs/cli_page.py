@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import click
 
-WIDTH = 100
+WIDTH = 72
 
 
 def command_line() -> click.Group:
@@ -16,7 +16,8 @@ def command_line() -> click.Group:
 
 def commands(command: click.Command, name: str, parent: click.Context | None = None) -> Iterator[click.Context]:
     """A context for the command and for all commands below it."""
-    context = click.Context(command, info_name=name, parent=parent, max_content_width=WIDTH, terminal_width=WIDTH)
+    settings = {**command.context_settings, "terminal_width": WIDTH, "max_content_width": WIDTH}
+    context = click.Context(command, info_name=name, parent=parent, **settings)
     yield context
     if isinstance(command, click.Group):
         for child in command.list_commands(context):
