@@ -244,8 +244,12 @@ def _all_even(text: str, width: int, sep: str) -> bool:
     data = np.frombuffer(text.encode("utf-8", "replace"), dtype=np.uint8)
     ends, seps = data == ord("\n"), data == ord(sep)
     if '"' in text:
-        inside = (np.cumsum(data == ord('"'), dtype=np.uint8) & 1).astype(bool)
-        if inside[-1]:
+        quotes = data == ord('"')
+        inside = (np.cumsum(quotes, dtype=np.uint8) & 1).astype(bool)
+        border = np.append(True, ends | seps | quotes)
+        border = np.append(border, True)  # what stands before the first and behind the last character
+        opened, closed = np.flatnonzero(quotes & inside), np.flatnonzero(quotes & ~inside)
+        if inside[-1] or not border[opened].all() or not border[closed + 2].all():
             return False
         ends &= ~inside
         seps &= ~inside
@@ -289,8 +293,10 @@ def _parsed(raw: bytes, names: Sequence[str], dialect: Dialect, source: str, as_
         _refuse_overflow(frame, cells, names, infinite, source)
         _check_thousands(frame[marked], cells, names, dialect, source)
     for place in texts:
-        if place not in kept and _are_large_integers(frame[place]):
-            frame[place] = frame[place].astype(np.float64)
+        if place not in kept and _are_numbers(frame[place]):
+            numbers = frame[place].astype(np.float64)
+            _refuse_overflow({place: numbers}, {place: frame[place].astype(str)}, names, [place], source)
+            frame[place] = numbers
             _warn(f"{source}: column '{names[place].strip()}' has integers beyond 64 bits, kept to 16 digits")
     return frame
 
@@ -299,11 +305,16 @@ def _parse(raw: bytes, places: Sequence[int], n_columns: int, dialect: Dialect, 
     """Some of the columns, named by their places."""
     if pd.__version__.startswith(("2.", "3.0.")):  # later versions always read the nearest float
         options["float_precision"] = "round_trip"
-    frame: pd.DataFrame = pd.read_csv(
-        io.BytesIO(raw), sep=dialect.sep, header=0, names=list(range(n_columns)), usecols=list(places), index_col=False,
-        decimal=dialect.decimal, thousands=dialect.thousands, keep_default_na=False, na_values=["", *dialect.missing],
-        skipinitialspace=dialect.skip_space, low_memory=False, encoding="utf-8", **options,
-    )  # fmt: skip
+    try:
+        frame: pd.DataFrame = pd.read_csv(
+            io.BytesIO(raw), sep=dialect.sep, header=0, names=list(range(n_columns)), usecols=list(places),
+            index_col=False, decimal=dialect.decimal, thousands=dialect.thousands, keep_default_na=False,
+            na_values=["", *dialect.missing], skipinitialspace=dialect.skip_space, low_memory=False, encoding="utf-8",
+            **options,
+        )  # fmt: skip
+    except pd.errors.ParserError as error:
+        what = " ".join(str(error).split())
+        raise DataError(f"the table cannot be read: {what}. Look for quotes out of place") from error
     return frame
 
 
@@ -311,12 +322,12 @@ def _is_text(series: pd.Series) -> bool:
     return isinstance(series.dtype, pd.StringDtype) or series.dtype == object
 
 
-def _are_large_integers(series: pd.Series) -> bool:
-    """Whether pandas kept numbers as texts or objects because one does not fit into 64 bits."""
+def _are_numbers(series: pd.Series) -> bool:
+    """Whether pandas kept numbers as texts or objects because one is too large for it."""
     present = series.dropna()
     if len(present) == 0 or isinstance(present.iloc[0], bool):
         return False
-    number = re.compile(r"\s*[-+]?\d+(?:\.\d*)?\s*")
+    number = re.compile(r" *[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)? *")
     return all(number.fullmatch(str(cell)) for cell in present)
 
 
@@ -339,9 +350,8 @@ def _tell_missing_texts(
         )
 
 
-def _refuse_overflow(
-    frame: pd.DataFrame, cells: pd.DataFrame, names: Sequence[str], places: Sequence[int], source: str
-) -> None:
+def _refuse_overflow(frame: Any, cells: Any, names: Sequence[str], places: Sequence[int], source: str) -> None:
+    """Infinity is a number only where the text says so."""
     for place in places:
         written = cells[place].str.strip().str.lower().str.lstrip("+-")
         over = np.isinf(frame[place].to_numpy()) & ~written.isin(["inf", "infinity"]).to_numpy()

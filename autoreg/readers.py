@@ -8,7 +8,6 @@ import json
 import os
 import sys
 import warnings
-import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
 from importlib import import_module
@@ -166,13 +165,15 @@ def _check_content(data: bytes, kind: str, source: str) -> None:
 
 def _read_arrow(data: bytes, source: str, kind: str) -> tuple[list[Any], pd.DataFrame]:
     try:
-        import pyarrow
+        import_module("pyarrow")
+        arrow = import_module("pyarrow.parquet" if kind == "parquet" else "pyarrow.feather")
     except ImportError:
         raise DataError(f"reading {kind} needs pyarrow: pip install 'autoreg-core[parquet]'") from None
-    read = pd.read_parquet if kind == "parquet" else pd.read_feather
     try:
-        frame = read(io.BytesIO(data))
-    except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
+        table = arrow.read_table(io.BytesIO(data))
+        table.validate(full=True)
+        frame = table.to_pandas()
+    except Exception as error:  # a damaged file fails with whatever comes first, in pyarrow or in pandas
         raise DataError(f"{source} cannot be read as {kind}: {_one_line(error)}") from error
     named = [name for name in frame.index.names if name is not None and name not in frame.columns]
     if named:  # an index that a person named is a column for everybody else
@@ -193,8 +194,7 @@ def _read_xlsx(data: bytes, source: str, missing: Sequence[str]) -> tuple[list[A
                 cells = book.parse(
                     sheets[0], header=None, dtype=object, keep_default_na=False, na_values=["", *missing]
                 )
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile, AttributeError, TypeError) as error:
-            # whatever openpyxl makes of a damaged file
+        except Exception as error:  # openpyxl checks little: a damaged file fails with whatever comes first
             raise DataError(f"{source} cannot be read as xlsx: {_one_line(error)}") from error
     if len(sheets) > 1:
         _warn(f"{source} has {len(sheets)} sheets: the first, '{sheets[0]}', is read")
