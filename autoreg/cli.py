@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import click
 from autoreg import __version__
 from autoreg.cli_fit import fit
 from autoreg.console import Commands, print_json
-from autoreg.errors import DataError, OptionError
+from autoreg.errors import DataError, DataWarning, OptionError
 from autoreg.options import force_option, json_option, load_with, plugin_option, reading, reading_options
 
 if TYPE_CHECKING:
@@ -57,12 +58,15 @@ def predict(
 
     from autoreg.tasks import no_column
 
-    targets = estimator.model_.manifest["targets"]
+    manifest = estimator.model_.manifest
+    targets = manifest["targets"]
     for name in keep:
         if name not in frame.columns:
             raise OptionError(no_column(name, "--keep", list(frame.columns)))
         if name in targets:
             raise OptionError(f"--keep '{name}': the prediction has this name; rename the column in the table")
+    known = {*targets, *keep, *manifest.get("not_features", ()), *(column.name for column in estimator.schema_.columns)}
+    _tell_unknown([name for name in frame.columns if name not in known])
     prediction = np.asarray(estimator.predict(frame), dtype=np.float64).reshape(len(frame), len(targets))
     result = pd.concat(
         [frame[list(dict.fromkeys(keep))], pd.DataFrame(prediction, columns=targets, index=frame.index)], axis=1
@@ -72,6 +76,14 @@ def predict(
         sys.stdout.flush()
     else:
         write_table(result, output, force=force)
+
+
+def _tell_unknown(names: Sequence[str]) -> None:
+    if names:
+        from autoreg.frames import some
+
+        what = "1 column" if len(names) == 1 else f"{len(names)} columns"
+        warnings.warn(f"{what} that the model does not know, not used: {some(names)}", DataWarning, stacklevel=2)
 
 
 @autoreg.command()

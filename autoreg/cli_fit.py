@@ -124,6 +124,7 @@ def fit(
         estimator.fit(task.X, task.y, task.weight)
         estimator.set_params(cv=None)
     manifest = estimator.model_.manifest
+    manifest["not_features"] = roles.not_features()
     if test is not None:
         rows = held_out(estimator, task, test, seed)
         manifest["held_out"] = {"n_rows": len(test.X), "scoring": manifest["scoring"], "models": rows}

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
+from autoreg import dates
 from autoreg.errors import DataError, DataTypeError, DataWarning
 from autoreg.quantities import PLAIN, grouped_or_hexadecimal
 from autoreg.values import read_values, shown
@@ -116,6 +117,11 @@ def _read(series: pd.Series, name: str) -> Floats:
 
 
 def _text_message(name: str, levels: tuple[str, ...], level: int, row: int) -> str:
+    if dates.share_of_dates(levels, np.ones(len(levels), dtype=np.int64)) > 0.5:
+        return (
+            f"target '{name}' holds dates, such as '{levels[level]}' in row {row}: "
+            "turn them into numbers, such as days since a date"
+        )
     text = f"target '{name}' is text, such as {shown(levels[level])} in row {row}: regression needs numbers"
     if grouped_or_hexadecimal(levels, np.ones(len(levels))) == "comma":
         return f"{text}. If the comma groups thousands give --thousands ',', if it is the decimal sign --decimal ','"

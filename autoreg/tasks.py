@@ -41,6 +41,10 @@ class Roles:
     categorical: tuple[str, ...] = ()
     dates: tuple[str, ...] = ()
 
+    def not_features(self) -> list[str]:
+        """Columns that are known, and no features."""
+        return [*self.targets, *self.ignore, *(name for name in (self.group, self.weight) if name is not None)]
+
     def named(self) -> list[tuple[str, str]]:
         """Every column that is named, with the option that names it."""
         single = {"--group": self.group, "--time": self.time, "--weight": self.weight}
@@ -116,7 +120,7 @@ def make_task(frame: pd.DataFrame, roles: Roles, *, drop_missing_target: bool = 
     y = frame[roles.targets[0]] if len(roles.targets) == 1 else frame[list(roles.targets)]
     read_target(y)
     weight = None if roles.weight is None else _weights(frame[roles.weight])
-    left_out = {*roles.targets, *roles.ignore, roles.group, roles.weight}
+    left_out = set(roles.not_features())
     features = [name for name in frame.columns if name not in left_out]
     if not features:
         raise DataError("no column is left as a feature: all others are the target, or none by an option")
@@ -143,7 +147,7 @@ def _check_roles(columns: Sequence[str], roles: Roles) -> None:
     for option, name in others:
         if name in roles.targets:
             raise OptionError(f"column '{name}' is named by --target and by {option}: choose one")
-    no_features = {roles.group, roles.weight, *roles.ignore}
+    no_features = set(roles.not_features())
     for option, name in others:
         if option in ("--categorical", "--date") and name in no_features:
             raise OptionError(f"{option} '{name}': the column is no feature, by another option: choose one")
