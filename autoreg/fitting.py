@@ -15,16 +15,17 @@ import autoreg
 from autoreg.arguments import TrainingTable, Validation, as_seed, read_for_fit
 from autoreg.companions import evaluate_companions
 from autoreg.ensemble import cross_fitted, greedy_weights
-from autoreg.errors import DataError, OptionError, PluginLoadWarning, SearchError, unknown
+from autoreg.errors import AutoregError, DataError, OptionError, PluginLoadWarning, SearchError, unknown
 from autoreg.folds import Fold, make_folds
 from autoreg.model import FittedModel, Part
 from autoreg.plugins import load_plugins, registry
+from autoreg.problem import Problem
 from autoreg.recording import cv_results, results_to_json
 from autoreg.report.progress import show_progress
 from autoreg.report.verdict import verdict
 from autoreg.results import CandidateResult, Progress, SearchResults
 from autoreg.scoring import as_metric
-from autoreg.search import Evaluated, Problem, best_of, evaluate
+from autoreg.search import Evaluated, best_of, evaluate
 from autoreg.space import Candidate, Space, as_dimensions
 from autoreg.tables import Schema, infer_schema
 
@@ -54,6 +55,8 @@ def fit_one(estimator: Any, X: Any, y: Any, sample_weight: Any, validation: Vali
     candidate = estimator._candidate
     with show_progress(estimator.verbose) as on_progress:
         evaluated = evaluate([candidate], problem, on_progress=on_progress)[0]
+    if isinstance(evaluated.error, AutoregError):
+        raise evaluated.error
     if evaluated.result.failure:
         raise SearchError(f"{candidate.label}: {evaluated.result.failure}") from evaluated.error
     result = evaluated.result
@@ -106,10 +109,9 @@ def fit_search(estimator: Any, X: Any, y: Any, sample_weight: Any, validation: V
     seed = as_seed(estimator.random_state)
     metric = as_metric(estimator.scoring)
     folds = _folds(estimator, table, groups, seed)
-    problem = _problem(
-        table, schema, folds, metric, seed=seed,
-        own_seeds=facts.get("own_seeds", True), choose_epoch=facts.get("choose_epoch", True), half=half_pays(estimator.precision, facts),
-    )  # fmt: skip
+    settings = {name: facts.get(name, True) for name in ("own_seeds", "choose_epoch")}
+    half = half_pays(estimator.precision, facts)
+    problem = _problem(table, schema, folds, metric, seed=seed, half=half, **settings)
     space = _space(estimator, problem)
     with show_progress(estimator.verbose) as on_progress:
         evaluated = _search(strategy, space, problem, estimator.n_candidates, on_progress)
@@ -139,7 +141,7 @@ def _check_options(estimator: Any) -> None:
 
 
 def half_pays(precision: str, facts: Mapping[str, Any]) -> bool:
-    """Whether to train in bfloat16: when asked to, or where the strategy allows it and the processor is built for it."""
+    """Whether to train in bfloat16: when asked to, or where strategy and processor are made for it."""
     if precision not in ("auto", "float32", "bfloat16"):
         raise OptionError(unknown("precision", precision, ["auto", "float32", "bfloat16"]))
     if precision == "auto":
@@ -158,9 +160,19 @@ def _folds(estimator: Any, table: TrainingTable, groups: Any, seed: int) -> list
     rows = np.arange(len(table.y))
     if len(rows) > table.n_train:
         return [Fold(rows[: table.n_train], rows[table.n_train :])]
-    own_groups = None if groups is None else np.asarray(groups)[table.kept]
-    y = table.y[:, 0] if table.y.shape[1] == 1 else table.y
-    return make_folds(estimator.cv, table.n_train, y, groups=own_groups, random_state=seed)
+    y = table.given_y[:, 0] if table.given_y.shape[1] == 1 else table.given_y
+    if estimator.cv is None:
+        own_groups = None if groups is None else np.asarray(groups)[table.kept]
+        return make_folds(None, table.n_train, y[table.kept], groups=own_groups, random_state=seed)
+    # what a splitter is asked about, or row numbers mean, are the rows as given, those of weight zero among them
+    folds = make_folds(estimator.cv, len(y), y, groups=groups, random_state=seed)
+    place = np.full(len(y), -1)
+    place[table.kept] = np.arange(table.n_train)
+    mapped = [Fold(*(own[own >= 0] for own in (place[fold.train], place[fold.valid]))) for fold in folds]
+    for k, fold in enumerate(mapped):
+        if not len(fold.train) or not len(fold.valid):
+            raise DataError(f"cv: fold {k} has no row of a weight above 0 to train or to validate on")
+    return mapped
 
 
 def _space(estimator: Any, problem: Problem) -> Space:

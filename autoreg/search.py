@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,86 +12,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from autoreg.encoding import FoldStatistics, TableLayout, fold_statistics
-from autoreg.errors import AutoregError, SearchError
-from autoreg.folds import Fold
+from autoreg.errors import AutoregError, ContractError, SearchError
 from autoreg.member import Member, has_views
 from autoreg.parts import Recipe, resolve
-from autoreg.results import CandidateResult, Progress
-from autoreg.scoring import Metric
+from autoreg.problem import Problem
+from autoreg.results import CandidateResult
 from autoreg.space import Candidate
-from autoreg.stacking import mix
-from autoreg.training import CandidateOutcome, Data, MemberSpec, StackSpec, train_stack
+from autoreg.stacking import mix, signature
+from autoreg.tracking import OnProgress, Tracker
+from autoreg.training import CandidateOutcome, Data, MemberSpec, OnEpoch, StackSpec, train_stack
 
 STACK_BYTES = 1 << 29
 """Activations and parameters that one stack may hold; longer work is split into several stacks."""
 
 Floats = NDArray[np.float64]
-OnProgress = Callable[[Progress], None]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A table in numbers, with its folds.
-
-    Attributes
-    ----------
-    numbers, codes : array, (N, Dn) float32 and (N, Dc) int32
-    layout : TableLayout
-    y : array, (N, O)
-    sample_weight : array, (N,), or None
-    folds : list of Fold
-    metric : Metric
-    seed : int
-    own_seeds : bool
-        Whether every member draws a seed of its own, or all take `seed` itself.
-    choose_epoch : bool
-        Whether the best epoch is kept; otherwise all epochs run and the last one counts.
-    half : bool
-        Whether matrix products are in bfloat16 while training; what is reported and saved is computed in `dtype`.
-    """
-
-    numbers: NDArray[np.float32]
-    codes: NDArray[np.int32]
-    layout: TableLayout
-    y: Floats
-    sample_weight: Floats | None
-    folds: Sequence[Fold]
-    metric: Metric
-    seed: int = 0
-    own_seeds: bool = True
-    choose_epoch: bool = True
-    dtype: torch.dtype = torch.float32
-    half: bool = False
-    _statistics: dict[int, FoldStatistics] = field(default_factory=dict)
-
-    def statistics(self, fold: int) -> FoldStatistics:
-        """The fold's statistics, computed once."""
-        if fold not in self._statistics:
-            self._statistics[fold] = fold_statistics(
-                self.numbers, self.codes, self.layout, self.folds[fold].train, self.sample_weight
-            )
-        return self._statistics[fold]
-
-    def target_scale(self, fold: int) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the fold's training targets, (O,) each; spread 1 for a constant target."""
-        rows = self.folds[fold].train
-        weight = None if self.sample_weight is None else self.sample_weight[rows]
-        # scaled first: the squares of targets near 1e200 would overflow
-        size = np.abs(self.y[rows]).max(axis=0)
-        size = np.where((size > 0) & np.isfinite(size), size, 1.0)
-        y = self.y[rows] / size
-        mean = np.average(y, axis=0, weights=weight)
-        spread = np.sqrt(np.average((y - mean) ** 2, axis=0, weights=weight)) * size
-        return torch.from_numpy(mean * size), torch.from_numpy(np.where(spread > 0, spread, 1.0))
-
-    def data(self) -> Data:
-        return Data(
-            torch.from_numpy(self.numbers).to(self.dtype),
-            torch.from_numpy(self.codes.astype(np.int64)),
-            torch.from_numpy(np.ascontiguousarray(self.y)),
-            self.sample_weight,
-        )
 
 
 @dataclass
@@ -174,15 +107,19 @@ def evaluate(
     for index, candidate in enumerate(candidates, start=first_index):
         try:
             built.append(_build(index, candidate, problem))
+        except ContractError as error:
+            done[index] = _failed(index, candidate, problem, error)
         except AutoregError:
             raise
         except Exception as error:  # a part from a plugin or a user may raise anything
             done[index] = _failed(index, candidate, problem, error)
     data = problem.data()
-    tracker = _Tracker(built, problem, on_progress)
-    for stack in _stacks(built):
-        for evaluated in _train(stack, problem, data, tracker):
+    stacks = list(_stacks(built))
+    tracker = Tracker([_spec(stack, problem) for stack in stacks], data, problem.metric.sign, on_progress)
+    for stack in stacks:
+        for evaluated in _train(stack, problem, data, tracker.on_epoch):
             done[evaluated.result.index] = evaluated
+        tracker.finished()
     return [done[index] for index in sorted(done)]
 
 
@@ -235,21 +172,6 @@ def _encoding_key(candidate: Candidate, fold: int) -> Hashable:
     return (encoding if isinstance(encoding, str) or encoding is None else id(encoding), options, fold)
 
 
-def signature(module: nn.Module) -> Hashable:
-    """What two modules must share to stand in one stack: types, plain attributes and shapes, names included."""
-    rows: list[Hashable] = []
-    for name, part in module.named_modules():
-        plain = tuple(
-            (key, value if isinstance(value, (int, float, str, bool, type(None))) else id(value))
-            for key, value in sorted(vars(part).items())
-            if key != "training" and not key.startswith("_")
-            and (isinstance(value, (int, float, str, bool, type(None))) or callable(value))
-        )  # fmt: skip
-        tensors = [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]
-        rows.append((name, type(part), plain, tuple((key, tuple(tensor.shape)) for key, tensor in tensors)))
-    return tuple(rows)
-
-
 def _stacks(built: Sequence[_Built]) -> Iterator[list[_Built]]:
     """Candidates of one program together, in pieces that fit into memory."""
     groups: dict[Hashable, list[_Built]] = {}
@@ -261,10 +183,9 @@ def _stacks(built: Sequence[_Built]) -> Iterator[list[_Built]]:
             yield group[start : start + per_stack]
 
 
-def _train(stack: list[_Built], problem: Problem, data: Data, tracker: _Tracker) -> Iterator[Evaluated]:
-    """Train a stack; when something in it raises, each candidate alone, so that only the culprit fails."""
+def _spec(stack: Sequence[_Built], problem: Problem) -> StackSpec:
     candidate = stack[0].recipe.candidate
-    spec = StackSpec(
+    return StackSpec(
         [member for item in stack for member in item.members],
         int(candidate["max_epochs"]),
         problem.metric.over_members(),
@@ -273,17 +194,19 @@ def _train(stack: list[_Built], problem: Problem, data: Data, tracker: _Tracker)
         problem.dtype,
         problem.half,
     )
+
+
+def _train(stack: list[_Built], problem: Problem, data: Data, on_epoch: OnEpoch) -> Iterator[Evaluated]:
+    """Train a stack; when something in it raises, each candidate alone, so that only the culprit fails."""
     try:
-        outcomes = train_stack(spec, data, tracker.epoch_of(stack))
+        outcomes = train_stack(_spec(stack, problem), data, on_epoch)
     except Exception as error:  # a part from a plugin or a user may raise anything
         if len(stack) > 1:
             for item in stack:
-                yield from _train([item], problem, data, tracker)
+                yield from _train([item], problem, data, on_epoch)
         else:
-            tracker.finished(stack)
-            yield _failed(stack[0].index, candidate, problem, error)
+            yield _failed(stack[0].index, stack[0].recipe.candidate, problem, error)
         return
-    tracker.finished(stack)
     by_index = {outcome.candidate: outcome for outcome in outcomes}
     for item in stack:
         yield _gather(item, by_index[item.index], problem)
@@ -375,52 +298,3 @@ def best_of(evaluated: Sequence[Evaluated]) -> Evaluated:
         reason = f": {first.name}: {first.failure}" if first else ""
         raise SearchError(f"none of {len(evaluated)} candidates could be trained{reason}")
     return max(usable, key=lambda item: (item.result.score if item.result.scores else 0.0, -item.result.index))
-
-
-class _Tracker:
-    """Tells a progress bar where the search stands."""
-
-    def __init__(self, built: Sequence[_Built], problem: Problem, on_progress: OnProgress | None) -> None:
-        self.on_progress = on_progress
-        self.problem = problem
-        self.work = {item.index: self._size(item) for item in built}
-        self.total = sum(self.work.values()) or 1.0
-        self.done = 0.0
-        self.candidates_done = 0
-        self.best = -np.inf
-        self.begin = time.perf_counter()
-
-    @staticmethod
-    def _size(item: _Built) -> float:
-        parameters = sum(parameter.numel() for parameter in item.members[0].module.parameters())
-        return float((parameters + 1000) * int(item.recipe.candidate["max_epochs"]))
-
-    def epoch_of(self, stack: list[_Built]) -> Callable[[int, dict[int, CandidateOutcome]], None] | None:
-        if self.on_progress is None:
-            return None
-
-        def on_epoch(epoch: int, outcomes: dict[int, CandidateOutcome]) -> None:
-            scores = [o.score for o in outcomes.values() if np.isfinite(o.score)]
-            self.best = max([self.best, *scores])
-            share = epoch / int(stack[0].recipe.candidate["max_epochs"])
-            self._tell(self.done + share * sum(self.work[item.index] for item in stack))
-
-        return on_epoch
-
-    def finished(self, stack: list[_Built]) -> None:
-        self.done += sum(self.work[item.index] for item in stack)
-        self.candidates_done += len(stack)
-        self._tell(self.done)
-
-    def _tell(self, done: float) -> None:
-        if self.on_progress is None:
-            return
-        fraction = min(1.0, done / self.total)
-        spent = time.perf_counter() - self.begin
-        left = spent * (1 - fraction) / fraction if fraction > 0.01 else float("nan")
-        self.on_progress(
-            Progress(
-                "networks", fraction, self.candidates_done, len(self.work) - self.candidates_done,
-                best=self.problem.metric.sign * self.best, seconds_left=left,
-            )
-        )  # fmt: skip

@@ -105,7 +105,7 @@ class Space:
         Parameter name -> list of values or scipy distribution. Several mappings are alternatives, as a list of
         dicts is for scikit-learn's GridSearchCV.
     size : mapping
-        Facts about the table that a plan may depend on: ``n_rows``, ``n_features``, ``n_categories``, ``n_targets``, ``n_folds``.
+        Facts about the table that a plan may depend on: ``n_rows``, ``n_features``, ``n_folds``, ...
     effort : str
         ``quick``, ``balanced`` or ``thorough``.
     """

@@ -76,7 +76,7 @@ class OptimizerGroup:
         for name, value in first.options.items():
             values = [part.options[name] for part in self.parts]
             options[name] = (
-                value if all(v == value for v in values) else torch.tensor(values, dtype=self.store.flat.dtype)
+                value if all(v == value for v in values) else torch.tensor(values, dtype=torch.float64)
             )
         return first.make(**options)
 

@@ -22,7 +22,7 @@ FLOORS: dict[int, str] = {
     7: "__main__ cli cli_fit console options",
     6: "arguments estimators fitting recording report testing",
     5: "builtins describe export intervals model modelformat persistence",
-    4: "companions ensemble journal parts scoring search strategies",
+    4: "companions ensemble journal parts problem scoring search strategies tracking",
     3: "batches inputs member schedules stacking torch_optim training updates",
     2: "plugins registry",
     1: "columns dates delimited encoding folds frames kinds quantities readers tables targets tasks values writers",

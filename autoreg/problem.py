@@ -1,0 +1,82 @@
+"""What a search is about: a table in numbers, its folds, and what counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from autoreg.encoding import FoldStatistics, TableLayout, fold_statistics
+from autoreg.folds import Fold
+from autoreg.inputs import Data
+from autoreg.scoring import Metric
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A table in numbers, with its folds.
+
+    Attributes
+    ----------
+    numbers, codes : array, (N, Dn) float32 and (N, Dc) int32
+    layout : TableLayout
+    y : array, (N, O)
+    sample_weight : array, (N,), or None
+    folds : list of Fold
+    metric : Metric
+    seed : int
+    own_seeds : bool
+        Whether every member draws a seed of its own, or all take `seed` itself.
+    choose_epoch : bool
+        Whether the best epoch is kept; otherwise all epochs run and the last one counts.
+    half : bool
+        Whether matrix products are in bfloat16 while training; what is reported and saved is computed in `dtype`.
+    """
+
+    numbers: NDArray[np.float32]
+    codes: NDArray[np.int32]
+    layout: TableLayout
+    y: Floats
+    sample_weight: Floats | None
+    folds: Sequence[Fold]
+    metric: Metric
+    seed: int = 0
+    own_seeds: bool = True
+    choose_epoch: bool = True
+    dtype: torch.dtype = torch.float32
+    half: bool = False
+    _statistics: dict[int, FoldStatistics] = field(default_factory=dict)
+
+    def statistics(self, fold: int) -> FoldStatistics:
+        """The fold's statistics, computed once."""
+        if fold not in self._statistics:
+            self._statistics[fold] = fold_statistics(
+                self.numbers, self.codes, self.layout, self.folds[fold].train, self.sample_weight
+            )
+        return self._statistics[fold]
+
+    def target_scale(self, fold: int) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the fold's training targets, (O,) each; spread 1 for a constant target."""
+        rows = self.folds[fold].train
+        weight = None if self.sample_weight is None else self.sample_weight[rows]
+        # scaled first: the squares of targets near 1e200 would overflow
+        size = np.abs(self.y[rows]).max(axis=0)
+        size = np.where((size > 0) & np.isfinite(size), size, 1.0)
+        y = self.y[rows] / size
+        mean = np.average(y, axis=0, weights=weight)
+        spread = np.sqrt(np.average((y - mean) ** 2, axis=0, weights=weight)) * size
+        return torch.from_numpy(mean * size), torch.from_numpy(np.where(spread > 0, spread, 1.0))
+
+    def data(self) -> Data:
+        return Data(
+            torch.from_numpy(self.numbers).to(self.dtype),
+            torch.from_numpy(self.codes.astype(np.int64)),
+            torch.from_numpy(np.ascontiguousarray(self.y)),
+            self.sample_weight,
+        )
