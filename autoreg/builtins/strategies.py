@@ -11,7 +11,7 @@ from sklearn.model_selection import ParameterGrid, ParameterSampler
 from autoreg.errors import OptionError
 from autoreg.hookspecs import hookimpl
 from autoreg.results import CandidateResult
-from autoreg.space import Candidate, Space
+from autoreg.space import DEFAULTS, PARTS, Candidate, Space
 
 
 def grid(space: Space, results: Sequence[CandidateResult], n: int | None, seed: int) -> list[Candidate]:
@@ -45,78 +45,123 @@ def random(space: Space, results: Sequence[CandidateResult], n: int | None, seed
     return [Candidate(p) for p in ParameterSampler(dimensions, count, random_state=seed)]
 
 
-EFFORT = {"quick": (4, 0.15, 60), "balanced": (8, 1.0, 150), "thorough": (24, 4.0, 150)}
-"""Candidates, training work relative to balanced, and epochs at most."""
+EFFORT = {"quick": (4, 0.25), "balanced": (8, 1.0), "thorough": (24, 6.0)}
+"""Candidates, and training work relative to balanced."""
 
-WORK = 2.5e12
-"""Multiplications and additions that a balanced plan spends, all candidates and folds together."""
+WORK = 3e12
+"""Multiplications of parameters with rows that a balanced plan spends, all candidates and folds together."""
+
+MOST_EPOCHS = 256
 
 
 def portfolio(space: Space, results: Sequence[CandidateResult], n: int | None, seed: int) -> list[Candidate]:
     """An ordered list of configurations that do well on tables, then draws around them.
 
     The space's own dimensions replace the portfolio's, key by key.
+
+    Examples
+    --------
+    >>> size = {"n_rows": 1000, "n_numbers": 5, "n_features": 5, "n_folds": 5}
+    >>> [c["encoding"] for c in portfolio(Space(({},), size, "quick"), [], None, 0)]
+    ['ple', 'ple', 'pbld', 'pbld']
     """
     if results:
         return []
-    count, work, most = EFFORT[space.effort]
+    count, effort = EFFORT[space.effort]
     count = n or count
     rng = np.random.default_rng(seed)
-    settings = [*PORTFOLIO[:count], *(_draw(rng) for _ in range(count - len(PORTFOLIO)))]
-    chosen = [{**setting, **_pick(space.dimensions, i, rng)} for i, setting in enumerate(settings)]
-    epochs = _epochs(space, len(chosen), work, most)
+    listed = PORTFOLIO if count > 4 else [PORTFOLIO[i] for i in (0, 1, 4, 5)]
+    settings = [*listed[:count], *(_draw(rng) for _ in range(count - len(listed)))]
+    chosen = [_override({**COMMON, **s}, _pick(space.dimensions, i, rng)) for i, s in enumerate(settings)]
+    epochs = _epochs(space, len(chosen), effort)
     return [Candidate({"max_epochs": epochs, **c}) for c in chosen]
 
 
-def _epochs(space: Space, count: int, work: float, most: int) -> int:
-    """Epochs that the plan's work pays for, between 12 and `most`."""
+def _epochs(space: Space, count: int, effort: float) -> int:
+    """Epochs that the plan's work pays for, between 10 and `MOST_EPOCHS`."""
     size = space.size
-    rows = size["n_rows"] * size["n_folds"]
-    width = 128
-    weights = (size["n_features"] + 2 * width) * width
-    per_epoch = 6 * rows * weights * count
-    # small tables are bound by steps, not by arithmetic
-    steps = rows / 64 * 2e8 / 5
-    return int(np.clip(work * WORK / max(per_epoch, steps), 12, most))
+    parameters = (8 * size["n_features"] + 2 * WIDTH) * WIDTH
+    per_epoch = size["n_rows"] * size["n_folds"] * count * parameters
+    most = MOST_EPOCHS if space.effort != "quick" else MOST_EPOCHS // 4
+    return int(np.clip(effort * WORK / per_epoch, 10, most))
 
+
+WIDTH = 128
 
 COMMON: dict[str, Any] = {
+    "network": "mlp",
+    "network__width": WIDTH,
+    "network__depth": 3,
+    "activation": "silu",
     "optimizer": "adamw",
     "optimizer__beta2": 0.95,
-    "early_stopping": True,
-    "n_iter_no_change": 25,
-    "schedule": "cosine",
-    "network": "mlp",
-    "network__width": 128,
+    "schedule": "coslog4",
 }
+"""What the portfolio's configurations share: RealMLP's recipe in small (arXiv 2407.04491)."""
+
+
+def _setting(encoding: str, learning_rate: float, weight_decay: float, dropout: float, **more: Any) -> dict[str, Any]:
+    return {
+        "encoding": encoding,
+        "learning_rate": learning_rate,
+        "optimizer__weight_decay": weight_decay,
+        "network__dropout": dropout,
+        **more,
+    }
+
 
 PORTFOLIO: list[dict[str, Any]] = [
-    {**COMMON, "activation": "silu", "network__depth": 3, "network__dropout": 0.1, "learning_rate": 3e-3,
-     "optimizer__weight_decay": 0.02},
-    {**COMMON, "activation": "relu", "network__depth": 2, "network__dropout": 0.0, "learning_rate": 1e-3,
-     "optimizer__weight_decay": 0.01},
-]  # fmt: skip
+    _setting("ple", 0.01, 0.05, 0.1),
+    _setting("ple", 0.02, 0.05, 0.2),
+    _setting("ple", 0.005, 0.02, 0.0),
+    _setting("ple", 0.01, 0.2, 0.3),
+    _setting("pbld", 0.01, 0.05, 0.1, encoding__sigma=0.1),
+    _setting("pbld", 0.02, 0.05, 0.2, encoding__sigma=0.3),
+    _setting("pbld", 0.01, 0.02, 0.0, encoding__sigma=1.0),
+    _setting("pbld", 0.005, 0.1, 0.3, encoding__sigma=0.1),
+]
 
 
 def _draw(rng: np.random.Generator) -> dict[str, Any]:
     """One configuration from the prior around the portfolio."""
-    return {
-        **COMMON,
-        "activation": str(rng.choice(["relu", "silu", "gelu"])),
-        "network__depth": int(rng.choice([1, 2, 3])),
-        "network__dropout": float(rng.choice([0.0, 0.1, 0.2, 0.3])),
-        "learning_rate": float(np.exp(rng.uniform(np.log(3e-4), np.log(1e-2)))),
-        "optimizer__weight_decay": float(np.exp(rng.uniform(np.log(1e-3), np.log(0.1)))),
-    }
+    encoding = str(rng.choice(["ple", "pbld"]))
+    more = {"encoding__sigma": float(np.exp(rng.uniform(np.log(0.05), np.log(3))))} if encoding == "pbld" else {}
+    return _setting(
+        encoding,
+        float(np.exp(rng.uniform(np.log(3e-3), np.log(3e-2)))),
+        float(np.exp(rng.uniform(np.log(5e-3), np.log(0.3)))),
+        float(rng.choice([0.0, 0.05, 0.1, 0.2, 0.3])),
+        **more,
+    )
 
 
 def _pick(dimensions: Sequence[Mapping[str, Any]], index: int, rng: np.random.Generator) -> dict[str, Any]:
-    """One value of every dimension that the user set: lists in turn, distributions drawn."""
-    alternative = dimensions[index % len(dimensions)]
-    return {
-        name: values.rvs(random_state=rng).item() if hasattr(values, "rvs") else list(values)[index % len(list(values))]
-        for name, values in alternative.items()
-    }
+    """One value of every dimension that the user set: distributions drawn, lists counted through like a clock.
+
+    >>> rng = np.random.default_rng(0)
+    >>> [_pick([{"a": [1, 2], "b": [3, 4]}], i, rng) for i in range(4)]
+    [{'a': 1, 'b': 3}, {'a': 2, 'b': 3}, {'a': 1, 'b': 4}, {'a': 2, 'b': 4}]
+    """
+    rest, which = divmod(index, len(dimensions))
+    picked = {}
+    for name, values in dimensions[which].items():
+        if hasattr(values, "rvs"):
+            picked[name] = values.rvs(random_state=rng).item()
+        else:
+            rest, place = divmod(rest, len(list(values)))
+            picked[name] = list(values)[place]
+    return picked
+
+
+def _override(setting: Mapping[str, Any], picked: Mapping[str, Any]) -> dict[str, Any]:
+    """The setting with the user's values; another part does not inherit the options of the one it replaces.
+
+    >>> _override({"encoding": "pbld", "encoding__sigma": 1.0, "learning_rate": 0.1}, {"encoding": "plain"})
+    {'learning_rate': 0.1, 'encoding': 'plain'}
+    """
+    replaced = {part for part, value in picked.items() if "__" not in part and setting.get(part) != value}
+    kept = {name: value for name, value in setting.items() if name.split("__")[0] not in replaced}
+    return {**kept, **picked}
 
 
 @hookimpl
