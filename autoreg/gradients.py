@@ -65,6 +65,7 @@ def over_members(value: float | Tensor, like: Tensor) -> float | Tensor:
 
     Examples
     --------
+    >>> import torch
     >>> over_members(torch.ones(3), torch.zeros(3, 5, 4)).shape
     torch.Size([3, 1, 1])
     """
@@ -78,6 +79,7 @@ def map_state(function: Callable[[Tensor], Tensor], state: Any) -> Any:
 
     Examples
     --------
+    >>> import torch
     >>> map_state(lambda t: t + 1, {"a": torch.zeros(2), "b": (torch.ones(1), None)})
     {'a': tensor([1., 1.]), 'b': (tensor([2.]), None)}
     """

@@ -66,9 +66,7 @@ class Registry:
         if kind not in KINDS:
             raise ContractError(unknown("kind of part", kind, KINDS))
         if not isinstance(name, str) or not _NAME.match(name):
-            raise ContractError(
-                f"{kind} name {name!r} from {owner}: use lower-case letters, digits, '-' and '_'"
-            )
+            raise ContractError(f"{kind} name {name!r} from {owner}: use lower-case letters, digits, '-' and '_'")
         if not callable(thing):
             raise ContractError(f"{kind} '{name}' from {owner}: {thing!r} is not callable")
         entries = self._entries.setdefault((kind, name), [])

@@ -20,9 +20,9 @@ PACKAGE = Path(autoreg.__file__).parent
 
 FLOORS: dict[int, str] = {
     7: "__main__ cli cli_fit console options",
-    6: "arguments estimators fitting recording report testing",
-    5: "builtins describe export intervals model modelformat persistence",
-    4: "companions ensemble journal parts problem scoring search strategies tracking",
+    6: "arguments estimators fitting recording report",
+    5: "blueprints builtins describe manifest model modelformat persistence",
+    4: "companions ensemble limits parts problem scoring search tracking",
     3: "batches inputs member schedules stacking torch_optim training updates",
     2: "plugins registry",
     1: "columns dates delimited encoding folds frames kinds quantities readers tables targets tasks values writers",
@@ -32,7 +32,7 @@ FLOORS: dict[int, str] = {
 
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
 
-WITHOUT_TORCH = {*FLOORS[0].split(), *FLOORS[1].split(), *FLOORS[2].split(), "report", "strategies"} - {"gradients"}
+WITHOUT_TORCH = {*FLOORS[0].split(), *FLOORS[1].split(), *FLOORS[2].split(), "report"} - {"gradients"}
 """Rooms that handle numbers and names, never tensors."""
 
 TORCH_WHEN_USED = {*FLOORS[7].split(), "persistence"}
@@ -147,6 +147,10 @@ def test_imports_go_down(module: str) -> None:
     path = modules()[module]
     full = f"{module}.__init__" if path.name == "__init__.py" else module
     assert complaints(path.read_text(encoding="utf-8"), full) == []
+
+
+def test_every_floor_holds_what_is_there() -> None:
+    assert sorted(FLOOR_OF) == sorted({module.split(".")[1] for module in modules()})
 
 
 def test_every_room_is_on_the_page() -> None:
