@@ -85,6 +85,10 @@ SAME_DATES: dict[str, Callable[[], Any]] = {
     "Tokyo": lambda: pd.Series(pd.to_datetime(["2020-01-31", "2021-02-01", None], utc=True).tz_convert("Asia/Tokyo")),
     "date objects": lambda: pd.Series([dt.date(2020, 1, 31), dt.date(2021, 2, 1), None]),
     "datetime objects": lambda: pd.Series([dt.datetime(2020, 1, 31), dt.datetime(2021, 2, 1), None], dtype=object),
+    "datetime objects with a zone": lambda: pd.Series(
+        [dt.datetime(2020, 1, 31, 1, tzinfo=dt.timezone(dt.timedelta(hours=1))), dt.datetime(2021, 2, 1), None],
+        dtype=object,
+    ),
     "periods": lambda: pd.Series(pd.PeriodIndex(["2020-01-31", "2021-02-01", "NaT"], freq="D")),
     "arrow date": lambda: pd.Series(
         [dt.date(2020, 1, 31), dt.date(2021, 2, 1), None], dtype=pd.ArrowDtype(pa.date32())
@@ -162,6 +166,7 @@ def test_later_dates_are_read_as_the_first_ones_were() -> None:
         (["20200131", "20200202"], 2),
         ([2019, 2020], 365),
         ([202001, 202002], 31),
+        (["202011", "202012"], 30),
         (["2020-01-31", "2.2.2020"], 2),
     ],
 )
@@ -210,6 +215,13 @@ def test_several_units_are_a_category_beside_the_number() -> None:
     np.testing.assert_array_equal(table.numbers[:, 0], np.array([3, 4, np.nan, 6, np.nan, 7], dtype=np.float32))
     assert table.code_names == ("a.unit",)
     assert table.codes[:, 0].tolist() == [3, 2, 0, 1, 0, 3]
+
+
+def test_units_with_few_numbers_are_categories() -> None:
+    """1st, 2nd and 3rd are names, however many other endings there are."""
+    texts = [f"{i}th" for i in range(4, 15)] * 2 + ["1st", "2nd", "3rd"] * 2
+    column = infer_schema(pd.DataFrame({"a": texts})).columns[0]
+    assert (column.kind, len(column.levels)) == ("category", 14)
 
 
 @pytest.mark.filterwarnings("ignore::autoreg.errors.DataWarning")
@@ -339,5 +351,5 @@ def test_float32_holds_a_column_to_a_millionth_of_its_spread(numbers: NDArray[np
 
 
 def test_ordinary_columns_are_neither_shifted_nor_scaled() -> None:
-    for numbers in (np.arange(100.0), RNG.normal(size=100), RNG.uniform(1e3, 1e4, 100), np.array([3.0, np.nan, 3.0])):
+    for numbers in (np.arange(100.0), RNG.normal(size=100), RNG.uniform(1e3, 1e4, 100), np.array([0.1, np.nan, 0.1])):
         assert float32_constants(numbers) == (0.0, 1.0)

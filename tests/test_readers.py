@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from autoreg.errors import DataError, DataWarning, OptionError
@@ -141,10 +143,14 @@ CASES = [
     Case("23b", "quote not closed within", 'a,b\n1,"x\n3,y\n4,"z"\n5,w\n', error=("line 2", "quote", "never closed")),
     Case("23c", "quote closed on a later line", 'a,b\n"x\ny",1\n"q""r",2\n', cells={"a": ["x\ny", 'q"r'], "b": [1, 2]}),
     Case("23d", "inches", 'a,b\n5" pipe,1\n6" pipe,2\n', cells={"a": ['5" pipe', '6" pipe'], "b": [1, 2]}),
+    Case("23e", "a quote within, another never closed", 'a\tb\n4" kg\tx\n"y\t5\n', name="houses.tsv",
+         error=("line 3", "quote", "never closed")),
     Case("24", "row numbers without a name", ",a\n0,5\n1,6\n2,8\n", warns=(("without a name", "column '1'"),),
          cells={"a": [5, 6, 8]}),
     Case("24b", "other numbers without a name", ",a\n5,5\n3,6\n2,8\n", warns=(("named by its place", "Unnamed: 0"),),
          cells={"Unnamed: 0": [5, 3, 2], "a": [5, 6, 8]}),
+    Case("24d", "numbers in steps of one without a name", ",a\n5,5\n6,6\n", warns=(("named by its place",),),
+         cells={"Unnamed: 0": [5, 6], "a": [5, 6]}),
     Case("24c", "a separator at each line's end", "a,b,\n1,2,\n3,4,\n", warns=(("column '3'",),), cells=TWO),
     Case("25", "no header", "5.1,3.5\n4.9,3.0\n1,2\n", warns=(("'5.1' are numbers", "first line"),)),
     Case("25b", "no header, a number twice", "5,3,5\n4,3,1\n", error=("'5' twice", "first line data")),
@@ -331,6 +337,14 @@ def test_floats_are_read_to_the_last_bit(tmp_path: Path) -> None:
     numbers = np.concatenate([rng.normal(size=500), 10.0 ** rng.uniform(-300, 300, 500)])
     (tmp_path / "t.csv").write_text("a\n" + "\n".join(map(repr, numbers.tolist())))
     assert read_table(tmp_path / "t.csv")["a"].tolist() == numbers.tolist()
+
+
+def test_parquet_with_texts_that_are_none(tmp_path: Path) -> None:
+    offsets = pa.py_buffer(np.array([0, 2], dtype=np.int32).tobytes())
+    texts = pa.StringArray.from_buffers(1, offsets, pa.py_buffer(b"\xff\xfe"))
+    pq.write_table(pa.table({"a": texts}), tmp_path / "t.parquet")
+    with pytest.raises(DataError, match=r"t.parquet cannot be read as parquet: .*UTF8"):
+        read_table(tmp_path / "t.parquet")
 
 
 def test_a_named_index_of_parquet_is_a_column(tmp_path: Path) -> None:

@@ -420,6 +420,9 @@ def test_74_read_only_memory_is_not_written_to(tmp_path: Any) -> None:
 def test_arrays_of_texts_numbers_and_dates() -> None:
     frame = as_frame([["a", 1.5, None], ["b", None, 2]])
     assert [column.kind for column in infer_schema(frame).columns] == ["category", "number", "number"]
+    frame = as_frame([["a", 1.5], ["b", 2.5]])
+    assert [column.kind for column in infer_schema(frame).columns] == ["category", "number"]
+    assert as_frame(pd.DataFrame([[1, 2]])).columns.tolist() == ["0", "1"]
     assert as_frame(np.array([["2020-01-01"], ["2020-01-02"]], dtype="datetime64[D]")).dtypes.iloc[0].kind == "M"
     assert as_frame(np.array([[1, 2]], dtype=object)).dtypes.tolist() == [np.dtype("float64")] * 2
     masked = as_frame(np.ma.masked_array([[1.0, 2.0]], mask=[[False, True]]))
