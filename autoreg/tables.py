@@ -23,6 +23,7 @@ from autoreg.errors import DataError, DataWarning, ModelFileError, SchemaError, 
 from autoreg.frames import as_frame, check_names, some
 from autoreg.kinds import REASONS, Remark, infer_column
 from autoreg.targets import read_target
+from autoreg.values import as_text
 
 __all__ = ["CodedTable", "Column", "Schema", "as_frame", "infer_schema", "read_target"]
 
@@ -123,14 +124,14 @@ class Schema:
         DataError
             When a column that is needed stands twice.
         """
-        places = self._places(frame)
+        places, dtypes = self._places(frame), list(frame.dtypes)
         numbers = np.empty((len(frame), len(self.number_names)), dtype=np.float32)
         codes = np.empty((len(frame), len(self.code_names)), dtype=np.int32)
         plain: list[tuple[Column, int, int]] = []
         at_number = at_code = 0
         for column in self.used:
             place, width = places[column.name], len(column.number_names)
-            if column.is_plain and _is_numeric(frame.dtypes.iloc[place]):
+            if column.is_plain and _is_numeric(dtypes[place]):
                 plain.append((column, place, at_number))
             else:
                 own_numbers, own_codes = column.code(frame.iloc[:, place], strict=strict_kinds)
@@ -150,8 +151,6 @@ class Schema:
         >>> infer_schema(pd.DataFrame({"town": ["Bonn", "Ulm"]})).unseen(pd.DataFrame({"town": ["Kiel", "Ulm"]}))
         {'town': ('Kiel',)}
         """
-        from autoreg.values import as_text
-
         found = {}
         places = self._places(frame)
         for column in self.used:
