@@ -143,7 +143,7 @@ def show(model: str, only_schema: bool, as_json: bool) -> None:
     if as_json:
         print_json(manifest["schema"] if only_schema else manifest)
     else:
-        click.echo(schema_text(manifest["schema"]) if only_schema else card(manifest))
+        click.echo(schema_text(manifest) if only_schema else card(manifest))
 
 
 @autoreg.group(invoke_without_command=True)

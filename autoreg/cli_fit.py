@@ -14,6 +14,7 @@ from autoreg.errors import OptionError
 from autoreg.options import force_option, json_option, load_with, plugin_option, reading, reading_options
 
 if TYPE_CHECKING:
+    from autoreg.results import SearchResults
     from autoreg.tasks import Roles, Task
 
 PARTS = ("encoding", "network", "activation", "optimizer", "loss")
@@ -130,20 +131,19 @@ def fit(
         manifest["held_out"] = {"n_rows": len(test.X), "scoring": manifest["scoring"], "models": rows}
     estimator.save(output, force=force)
     if as_json:
-        print_json({"model": output, **card.summary(manifest)})
+        print_json({"model": output, **card.summary(manifest, estimator.results_)})
     elif not quiet:
-        _print_fit(manifest, output)
+        _print_fit(estimator.results_, manifest.get("held_out"), output)
 
 
-def _print_fit(manifest: Mapping[str, Any], output: str) -> None:
-    from autoreg.report import card, leaderboard
+def _print_fit(results: SearchResults, held: Mapping[str, Any] | None, output: str) -> None:
+    from autoreg.report import leaderboard
     from autoreg.report.measures import held_out_text
 
-    click.echo(leaderboard.text(card.results_of(manifest)))
-    if manifest.get("verdict"):
-        click.echo(f"\n{manifest['verdict']}")
-    if manifest.get("held_out"):
-        held = manifest["held_out"]
+    click.echo(leaderboard.text(results))
+    if results.verdict:
+        click.echo(f"\n{results.verdict}")
+    if held is not None:
         click.echo(f"\nOn {held['n_rows']} rows kept out of everything:")
         click.echo(held_out_text(held["models"], held["scoring"]))
     sys.stdout.flush()

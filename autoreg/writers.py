@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Callable
@@ -20,13 +21,20 @@ WRITERS: dict[str, Callable[[Any, str], object]] = {
     ".tsv": lambda frame, path: frame.to_csv(path, index=False, sep="\t"),
     ".parquet": lambda frame, path: frame.to_parquet(path, index=False),
     ".feather": lambda frame, path: frame.to_feather(path),
-    ".jsonl": lambda frame, path: frame.to_json(path, orient="records", lines=True, date_format="iso"),
+    ".jsonl": lambda frame, path: _write_json_lines(frame, path),
     ".xlsx": lambda frame, path: frame.to_excel(path, index=False, engine="openpyxl"),
 }
 """How a table is written, by the end of the file's name."""
 
 NEEDS = {".parquet": "parquet", ".feather": "parquet", ".xlsx": "excel"}
 """Extras of our distribution that a format needs."""
+
+
+def _write_json_lines(frame: pd.DataFrame, path: str) -> None:
+    """One object a line; pandas would round the numbers."""
+    with open(path, "w", encoding="utf-8") as file:
+        for record in frame.astype(object).where(frame.notna(), None).to_dict("records"):
+            file.write(json.dumps(record, default=str, ensure_ascii=False) + "\n")
 
 
 def check_output(path: str | os.PathLike[str], *, force: bool = False) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from autoreg.errors import ModelFileError
 from autoreg.report import leaderboard, progress
+from autoreg.report.card import card, schema_text
+from autoreg.report.measures import held_out_text, measures
 from autoreg.report.units import decimals, duration, is_error, label, number, plain
 from autoreg.report.verdict import corrected_t_test, verdict
 from autoreg.results import CandidateResult, Progress, SearchResults
@@ -217,7 +222,8 @@ def test_plain_lines_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> N
         assert on_progress is not None
         on_progress(Progress("plan", 0.0, candidates_left=4, seconds_left=75))
         for i in range(101):
-            on_progress(Progress("networks", i / 100, i // 25, 4 - i // 25, best=2.5, seconds_left=100.0 - i))
+            on_progress(Progress("networks", i / 100, i // 26, 4 - i // 26, best=2.5, seconds_left=100.0 - i))
+        on_progress(Progress("networks", 1.0, 4, 0, best=2.5))
         on_progress(Progress("companions", 0.5))
         on_progress(Progress("companions", 1.0, 3))
     out, err = capsys.readouterr()
@@ -251,3 +257,80 @@ def test_a_bar_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: py
     assert "networks" in err
     assert "best 2.5" in err
     assert "companions" in err
+
+
+def test_figures_that_a_file_has_no_number_for() -> None:
+    rows = [{"model": "autoreg", "rmse": 0.5, "mae": 0.25, "r2": None, "failure": ""}]
+    assert held_out_text(rows, RMSE).splitlines()[1].split() == ["autoreg", "0.5000", "0.2500", "-"]
+    assert math.isnan(measures(np.ones(3), np.zeros(3))["r2"])
+
+
+def test_measures_of_huge_targets() -> None:
+    y = np.array([1e200, 3e200])
+    assert measures(y, y[::-1])["rmse"] == pytest.approx(2e200)
+    assert measures(y, y) == {"rmse": 0.0, "mae": 0.0, "r2": 1.0}
+
+
+MANIFEST: dict[str, Any] = {
+    "version": "0.1.0",
+    "targets": ["rent"],
+    "n_rows": 100,
+    "seed": 0,
+    "seconds": 12.5,
+    "schema": {"columns": [{"name": "size", "kind": "number", "minimum": 1.0, "maximum": 2.5}], "notices": ["odd"]},
+    "members": [
+        {
+            "label": "mlp relu lr 0.001", "weight": 1.0, "n_members": 5, "outputs_per_target": 1, "point": None,
+            "parameters": {"encoding": "plain", "network": "mlp", "activation": "relu"},
+            "owners": {
+                "network": {"name": "mlp", "plugin": "networks", "distribution": "autoreg-core", "version": "1"}
+            },
+        }
+    ],
+    "held_out": {
+        "n_rows": 20, "scoring": "r2",
+        "models": [
+            {"model": "autoreg", "rmse": 1.5, "mae": 1.25, "r2": 0.75, "failure": ""},
+            {"model": "trees", "failure": "ImportError: no trees"},
+        ],
+    },
+}  # fmt: skip
+
+
+def test_card() -> None:
+    lines = card(MANIFEST).splitlines()
+    assert lines[:5] == [
+        "predicts     rent",
+        "fitted on    100 rows, 1 columns used, 0 ignored",
+        "took         12 s, seed 0, autoreg 0.1.0",
+        "consists of  100% mlp relu lr 0.001 x 5 folds",
+        "parts from   autoreg-core 1",
+    ]
+    assert lines[-3:] == [
+        "model       r2   rmse    mae", "autoreg  0.750  1.500  1.250", "failed: trees: ImportError: no trees",
+    ]  # fmt: skip
+    assert schema_text(MANIFEST).splitlines()[1:] == ["size    number  1 to 2.5", "note: odd"]
+
+
+@pytest.mark.parametrize("value", [None, 1, "x", [], {}, [1], [{}], {"columns": 1}, {"n_rows": 1}, True, 1e400])
+@pytest.mark.parametrize("path", [(name,) for name in MANIFEST] + [
+    ("schema", "columns"), ("schema", "notices"), ("schema", "columns", 0), ("schema", "columns", 0, "name"),
+    ("schema", "columns", 0, "kind"), ("schema", "columns", 0, "minimum"), ("members", 0), ("members", 0, "label"),
+    ("members", 0, "weight"), ("members", 0, "n_members"), ("members", 0, "owners"),
+    ("members", 0, "owners", "network"),
+    ("held_out", "n_rows"), ("held_out", "scoring"), ("held_out", "models"), ("held_out", "models", 0),
+    ("held_out", "models", 0, "rmse"), ("held_out", "models", 0, "model"), ("held_out", "models", 1, "failure"),
+], ids=str)  # fmt: skip
+def test_a_manifest_is_shown_or_refused(path: tuple[str | int, ...], value: Any) -> None:
+    hostile = copy.deepcopy(MANIFEST)
+    place: Any = hostile
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    for show in (card, schema_text):
+        shown = ""
+        try:
+            shown = show(hostile)
+        except ModelFileError as error:
+            shown = "" if "\n" in str(error) else str(error)
+        assert shown

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from autoreg.manifest import check_manifest, is_count, is_number, is_object, is_text, read_field
+from autoreg.recording import results_from_json
 from autoreg.report import leaderboard
 from autoreg.report.leaderboard import aligned, shortened
-from autoreg.report.units import duration, label
-from autoreg.results import CandidateResult, SearchResults
-from autoreg.space import Candidate
+from autoreg.report.units import NAMES, duration, label
+from autoreg.results import SearchResults
 
 
 def card(manifest: Mapping[str, Any]) -> str:
@@ -19,8 +20,14 @@ def card(manifest: Mapping[str, Any]) -> str:
     ----------
     manifest : mapping
         As `autoreg.persistence.read_manifest` gives it.
+
+    Raises
+    ------
+    ModelFileError
+        When it is not of the form that a fit writes.
     """
-    columns = manifest["schema"]["columns"]
+    check_manifest(manifest)
+    columns = _columns(manifest)
     used = sum(column["kind"] != "ignored" for column in columns)
     facts = [
         ("predicts", ", ".join(manifest["targets"])),
@@ -36,65 +43,76 @@ def card(manifest: Mapping[str, Any]) -> str:
     facts.append(("parts from", ", ".join(owners) or "the user"))
     lines = aligned(facts, left={0, 1})
     if "leaderboard" in manifest:
-        lines += ["", leaderboard.text(results_of(manifest))]
+        lines += ["", leaderboard.text(results_from_json(manifest))]
         if manifest.get("verdict"):
             lines += ["", manifest["verdict"]]
-    if manifest.get("held_out"):
+    if manifest.get("held_out") is not None:
         from autoreg.report.measures import held_out_text
 
-        held = manifest["held_out"]
+        held = _held_out(manifest["held_out"])
         lines += ["", f"on {held['n_rows']} rows kept out of the fit:", held_out_text(held["models"], held["scoring"])]
     return "\n".join(lines)
 
 
-def schema_text(schema: Mapping[str, Any]) -> str:
-    """The columns of a schema for the terminal."""
+def schema_text(manifest: Mapping[str, Any]) -> str:
+    """The columns of a model's schema for the terminal.
+
+    Raises
+    ------
+    ModelFileError
+        When it has none.
+    """
     rows = [("column", "kind", "holds")]
-    rows += [(column["name"], column["kind"], _content(column)) for column in schema["columns"]]
-    return "\n".join([*aligned(rows, left={0, 1, 2}), *(f"note: {notice}" for notice in schema.get("notices", ()))])
+    rows += [(column["name"], column["kind"], _content(column)) for column in _columns(manifest)]
+    notices = read_field(manifest["schema"], "notices", _is_texts, "a list of texts")
+    return "\n".join([*aligned(rows, left={0, 1, 2}), *(f"note: {notice}" for notice in notices)])
 
 
-def results_of(manifest: Mapping[str, Any]) -> SearchResults:
-    """The search's results as a manifest tells them."""
-    rows = []
-    for row in manifest["leaderboard"]:
-        candidate = None if row["parameters"] is None else Candidate(row["parameters"])
-        rows.append(
-            CandidateResult(
-                row["index"], candidate, row["name"], _floats(row["scores"]), _floats(row["rmse"]), row["epoch"],
-                row["seconds"], failure=row["failure"], is_ensemble=row["is_ensemble"], facts=row["facts"],
-            )
-        )  # fmt: skip
-    rows.sort(key=lambda row: row.index)
-    return SearchResults(
-        tuple(row for row in rows if row.candidate is not None),
-        tuple(row for row in rows if row.is_companion),
-        manifest["scoring"],
-        manifest["n_folds"],
-        manifest["seconds"],
-        manifest.get("verdict", ""),
-        next((row for row in rows if row.is_ensemble), None),
-    )
+def _columns(manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    schema = read_field(manifest, "schema", is_object, "an object")
+    columns: list[Mapping[str, Any]] = read_field(schema, "columns", _is_objects, "a list of objects")
+    for column in columns:
+        for name in ("name", "kind"):
+            read_field(column, name, is_text, "a text")
+        for name in ("levels", "parts"):
+            if name in column:
+                read_field(column, name, _is_texts, "a list of texts")
+    return columns
 
 
-def summary(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What `fit --json` prints: the manifest's results in plain units, without schema and members."""
+def _held_out(data: Any) -> Mapping[str, Any]:
+    read_field(data, "n_rows", is_count, "a number of rows")
+    read_field(data, "scoring", is_text, "a text")
+    for row in read_field(data, "models", _is_objects, "a list of objects"):
+        read_field(row, "model", is_text, "a text")
+        if not read_field(row, "failure", is_text, "a text"):
+            for name in (label(data["scoring"]), *NAMES):
+                # no JSON has NaN, such as the R2 of a constant
+                read_field(row, name, lambda value: value is None or is_number(value), "a number")
+    return data
+
+
+def _is_objects(value: Any) -> bool:
+    return isinstance(value, list) and all(is_object(item) for item in value)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(is_text(item) for item in value)
+
+
+def summary(manifest: Mapping[str, Any], results: SearchResults) -> dict[str, Any]:
+    """What `fit --json` prints: the results in plain units, without schema and members."""
     return {
         "targets": manifest["targets"],
         "n_rows": manifest["n_rows"],
-        "n_folds": manifest["n_folds"],
+        "n_folds": results.n_folds,
         "seconds": manifest["seconds"],
         "seed": manifest["seed"],
-        "metric": label(manifest["scoring"]),
-        "leaderboard": leaderboard.rows(results_of(manifest)),
-        "verdict": manifest.get("verdict", ""),
+        "metric": label(results.scoring),
+        "leaderboard": leaderboard.rows(results),
+        "verdict": results.verdict,
         "held_out": manifest.get("held_out"),
     }
-
-
-def _floats(values: Sequence[float | None]) -> tuple[float, ...]:
-    """JSON has no NaN."""
-    return tuple(float("nan") if value is None else float(value) for value in values)
 
 
 def _owner(owner: Mapping[str, str]) -> str:
@@ -112,6 +130,6 @@ def _content(column: Mapping[str, Any]) -> str:
     if kind == "date":
         return ", ".join(column.get("parts", ()))
     low, high = column.get("minimum"), column.get("maximum")
-    if kind == "number" and low is not None and high is not None:
+    if kind == "number" and is_number(low) and is_number(high):
         return f"{low:.6g} to {high:.6g}"
     return ""

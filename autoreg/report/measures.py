@@ -9,15 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoreg.report.leaderboard import aligned
-from autoreg.report.units import decimals, label, number, plain
+from autoreg.report.units import NAMES, decimals, label, number, plain
 
 if TYPE_CHECKING:
     from autoreg.estimators import AutoRegressor
     from autoreg.tasks import Task
 
 Floats = NDArray[np.float64]
-
-NAMES = ("rmse", "mae", "r2")
 
 
 def measures(y: Floats, prediction: Floats, weight: Floats | None = None) -> dict[str, float]:

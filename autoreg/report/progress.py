@@ -128,7 +128,7 @@ class _Lines:
         if progress.stage != self.stage:
             self.stage, self.pause, self.ended = progress.stage, PAUSE, False
         now = time.monotonic()
-        ends = progress.fraction >= 1 and not self.ended
+        ends = progress.fraction >= 1 and not progress.candidates_left and not self.ended
         if ends or (progress.fraction < 1 and now - self.last >= self.pause):
             self.last, self.pause, self.ended = now, 1.5 * self.pause, ends
             line = f"{progress.stage}: {progress.fraction:.0%}  {describe(progress)}".rstrip()

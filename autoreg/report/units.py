@@ -17,6 +17,10 @@ LABELS = {
 """scikit-learn's scorers by the short name of the plain figure."""
 
 
+NAMES = ("rmse", "mae", "r2")
+"""The figures that predictions are measured by, beside the search's own."""
+
+
 def label(scoring: str) -> str:
     """The plain figure's name.
 
@@ -40,23 +44,25 @@ def plain(score: float, scoring: str) -> float:
     return -score if is_error(scoring) else score
 
 
-def decimals(values: Sequence[float], digits: int = 4) -> int:
+def decimals(values: Sequence[float | None], digits: int = 4) -> int:
     """Decimals that show the smallest of the values, zeros left out, with so many digits.
 
     >>> decimals([412.34, 1200.0]), decimals([0.01234]), decimals([31415.9, float("nan")])
     (1, 5, 0)
     """
-    sizes = [abs(value) for value in values if math.isfinite(value) and value != 0]
+    sizes = [abs(value) for value in values if value and math.isfinite(value)]
     return min(12, max(0, digits - 1 - math.floor(math.log10(min(sizes))))) if sizes else 0
 
 
-def number(value: float, places: int = 4) -> str:
+def number(value: float | None, places: int = 4) -> str:
     """A figure with so many decimals; very large and very small ones with an exponent.
+
+    None is what a file has for NaN.
 
     >>> number(412.34, 1), number(1.5e12, 0), number(float("nan"))
     ('412.3', '1.5e+12', '-')
     """
-    if not math.isfinite(value):
+    if value is None or not math.isfinite(value):
         return "-"
     return f"{value:.4g}" if abs(value) >= 1e9 or places > 9 else f"{value:.{places}f}"
 
