@@ -21,13 +21,22 @@ Validation = tuple[Any, Any, Any]
 
 @dataclass(frozen=True)
 class TrainingTable:
-    """A table ready for the search: rows of weight zero are gone, validation rows stand at the end."""
+    """A table ready for the search: rows of weight zero are gone, validation rows stand at the end.
+
+    Attributes
+    ----------
+    given_y : array, (N', O)
+        The target of all rows as they were given.
+    kept : array of int, (n_train,)
+        Which of those rows are training rows of `frame`.
+    """
 
     frame: pd.DataFrame
     y: Floats
     sample_weight: Floats | None
     targets: list[str]
     n_train: int
+    given_y: Floats
     kept: NDArray[np.int64]
 
 
@@ -43,13 +52,14 @@ def read_for_fit(
     check_consistent_length(X, y)
     target = as_target(y)
     _note_features(estimator, X, frame)
-    estimator._y_ndim = np.ndim(y)
-    estimator._y_dtype = np.dtype(np.float32) if getattr(y, "dtype", None) == np.float32 else np.dtype(np.float64)
+    estimator._y_ndim = np.asarray(y).ndim
+    estimator._y_dtype = np.dtype(np.float32 if _is_single(y) else np.float64)
     weight = check_weight(sample_weight, len(frame))
     X_val, y_val, weight_val = validation
     if (X_val is None) != (y_val is None):
         raise OptionError("X_val and y_val go together: give both or neither")
     kept = np.arange(len(frame)) if weight is None else np.flatnonzero(weight > 0)
+    given_y = target
     frame, target = frame.iloc[kept].reset_index(drop=True), target[kept]
     weight = None if weight is None else weight[kept]
     n_train = len(frame)
@@ -63,7 +73,7 @@ def read_for_fit(
             weight = np.concatenate(
                 [np.ones(n_train) if weight is None else weight, np.ones(len(frame_val)) if extra is None else extra]
             )
-    return TrainingTable(frame, target, weight, target_names(y), n_train, kept)
+    return TrainingTable(frame, target, weight, target_names(y), n_train, given_y, kept)
 
 
 def as_target(y: Any) -> Floats:
@@ -72,13 +82,20 @@ def as_target(y: Any) -> Floats:
     return values[:, None] if values.ndim == 1 else values
 
 
+def _is_single(y: Any) -> bool:
+    """Whether a target is float32 in whatever library."""
+    dtypes = list(y.dtypes) if hasattr(y, "columns") else [getattr(y, "dtype", None)]
+    return {str(dtype).lower() for dtype in dtypes} <= {"float32", "torch.float32", "float[pyarrow]"}
+
+
 def target_names(y: Any) -> list[str]:
     """The targets' names where `y` has them."""
     if hasattr(y, "columns"):
         return [str(name) for name in y.columns]
     if getattr(y, "name", None) is not None:
         return [str(y.name)]
-    width = np.shape(y)[1] if np.ndim(y) == 2 else 1
+    shape = np.asarray(y).shape
+    width = shape[1] if len(shape) == 2 else 1
     return ["target"] if width == 1 else [f"target_{i}" for i in range(width)]
 
 

@@ -26,7 +26,7 @@ from autoreg.report.verdict import verdict
 from autoreg.results import CandidateResult, Progress, SearchResults
 from autoreg.scoring import as_metric
 from autoreg.search import Evaluated, best_of, evaluate
-from autoreg.space import Candidate, Space, as_dimensions
+from autoreg.space import DEFAULTS, Candidate, Space, as_dimensions
 from autoreg.tables import Schema, infer_schema
 
 NAME_LISTS = {
@@ -138,6 +138,16 @@ def _check_options(estimator: Any) -> None:
         raise OptionError(unknown("effort", estimator.effort, ["quick", "balanced", "thorough"]))
     if estimator.companions not in ("compare", None):
         raise OptionError(unknown("value of companions", estimator.companions, ["compare", "None"]))
+    for option, parameter in NAME_LISTS.items():
+        names = getattr(estimator, option)
+        if names is not None and (not isinstance(names, (list, tuple)) or not names):
+            raise OptionError(f"{option}={names!r}: give a list of names or objects, such as {[DEFAULTS[parameter]]}")
+    spaces = estimator.space if isinstance(estimator.space, (list, tuple)) else [estimator.space or {}]
+    if not spaces or not all(isinstance(space, Mapping) for space in spaces):
+        raise OptionError(f"space={estimator.space!r}: give a dict of lists or distributions, or a list of such dicts")
+    n = estimator.n_candidates
+    if n is not None and (not isinstance(n, (int, np.integer)) or n < 1):
+        raise OptionError(f"n_candidates={n!r}: give a whole number of at least 1, or None")
 
 
 def half_pays(precision: str, facts: Mapping[str, Any]) -> bool:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from autoreg.errors import AutoregError, ContractError, SearchError
+from autoreg.limits import check_candidate
 from autoreg.member import Member, has_views
 from autoreg.parts import Recipe, resolve
 from autoreg.problem import Problem
@@ -124,6 +125,7 @@ def evaluate(
 
 
 def _build(index: int, candidate: Candidate, problem: Problem) -> _Built:
+    check_candidate(candidate)
     recipe = resolve(candidate)
     members = []
     for k, fold in enumerate(problem.folds):

@@ -11,7 +11,7 @@ from sklearn.model_selection import ParameterGrid, ParameterSampler
 from autoreg.errors import OptionError
 from autoreg.hookspecs import hookimpl
 from autoreg.results import CandidateResult
-from autoreg.space import DEFAULTS, PARTS, Candidate, Space
+from autoreg.space import Candidate, Space
 
 
 def grid(space: Space, results: Sequence[CandidateResult], n: int | None, seed: int) -> list[Candidate]:

@@ -1,0 +1,85 @@
+"""What the values of a candidate may be, said before anything is trained."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+
+from autoreg.errors import OptionError, unknown
+from autoreg.plugins import registry
+from autoreg.space import PARTS, Candidate
+
+GIVEN = {"encoding": 1, "network": 3, "activation": 0, "loss": 2, "optimizer": 0}
+"""How many arguments of a part come from the engine; the others are its options."""
+
+
+def check_candidate(candidate: Candidate) -> None:
+    """Check a candidate's numbers, and the names of the options of parts that are given by name.
+
+    Raises
+    ------
+    OptionError
+    UnknownNameError
+        For a part that no plugin offers.
+
+    Examples
+    --------
+    >>> check_candidate(Candidate({"network__deep": 3}))
+    Traceback (most recent call last):
+    autoreg.errors.OptionError: no option of network mlp 'deep'; did you mean 'depth'? known: depth, dropout, width
+    >>> check_candidate(Candidate({"learning_rate": 0}))
+    Traceback (most recent call last):
+    autoreg.errors.OptionError: learning_rate=0: give a number above 0
+    """
+    rate = candidate["learning_rate"]
+    if not _is_number(rate) or not 0 < rate < math.inf:
+        raise OptionError(f"learning_rate={rate!r}: give a number above 0")
+    for name in ("max_epochs", "n_iter_no_change"):
+        if not _is_count(candidate[name]):
+            raise OptionError(f"{name}={candidate[name]!r}: give a whole number of at least 1")
+    size = candidate["batch_size"]
+    if size != "auto" and not _is_count(size):
+        raise OptionError(f"batch_size={size!r}: give 'auto' or a whole number of at least 1")
+    if not isinstance(candidate["early_stopping"], (bool, np.bool_)):
+        raise OptionError(f"early_stopping={candidate['early_stopping']!r}: give True or False")
+    for part in PARTS:
+        _check_options(part, candidate)
+
+
+def _check_options(part: str, candidate: Candidate) -> None:
+    value, options = candidate[part], candidate.options(part)
+    if not isinstance(value, str):
+        return
+    known = _options(registry().get(part, value).thing, GIVEN[part])
+    if known is None:
+        return
+    for name in options:
+        if name not in known and known:
+            raise OptionError(unknown(f"option of {part} {value}", name, known))
+        if name not in known:
+            raise OptionError(f"{part} {value} takes no options: remove '{name}', or give a list of spaces")
+
+
+def _options(thing: Callable[..., Any], given: int) -> list[str] | None:
+    """The names of a part's options; None where it takes any or does not say."""
+    try:
+        parameters = list(inspect.signature(thing).parameters.values())
+    except (TypeError, ValueError):  # some built-in functions have no signature
+        return None
+    if any(p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters):
+        return None
+    return [p.name for p in parameters[given:]]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
+
+
+def _is_count(value: Any) -> bool:
+    whole = isinstance(value, Integral) or (isinstance(value, float) and value.is_integer())
+    return whole and _is_number(value) and value >= 1
