@@ -263,7 +263,8 @@ class Column:
             column = cls(**given)
             column._validate()
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ModelFileError(f"the schema is damaged: column {str(data)[:60]!r}: {error}") from error
+            reason = ascii(str(error))[1:-1][:200]
+            raise ModelFileError(f"the schema is damaged: column {str(data)[:60]!a}: {reason}") from error
         return column
 
     def _validate(self) -> None:

@@ -424,14 +424,17 @@ class AutoRegressor(_TableRegressor):
         return table
 
 
-def load(path: str | Path, *, network: Any = None) -> NeuralRegressor | AutoRegressor:
+def load(path: str | Path, *, network: Any = None, activation: Any = None) -> NeuralRegressor | AutoRegressor:
     """Read a saved model.
 
     Parameters
     ----------
     path : str or Path
-    network : nn.Module class, instance or factory, optional
-        The code of a network of the user's own; the file holds only its numbers and its label.
+    network : nn.Module class, instance or factory, or list of them, optional
+        The code of a network of the user's own; the file holds only its numbers and its label. Where the model holds
+        several such networks, a list; each finds its own by the shapes of its numbers.
+    activation : nn.Module class, instance or function, or list of them, optional
+        The code of an activation of the user's own, likewise.
 
     Returns
     -------
@@ -444,9 +447,10 @@ def load(path: str | Path, *, network: Any = None) -> NeuralRegressor | AutoRegr
         When the file is not a model, is damaged, or needs a part that is not installed.
     """
     manifest, tensors = read_model(path)
-    described = manifest.pop("estimator")
-    model = FittedModel.from_file(manifest, tensors, network)
-    estimator = AutoRegressor() if described["class"] == "AutoRegressor" else NeuralRegressor()
+    described = manifest.pop("estimator", None)
+    model = FittedModel.from_file(manifest, tensors, network, activation)
+    searched = isinstance(described, dict) and described.get("class") == "AutoRegressor"
+    estimator = AutoRegressor() if searched else NeuralRegressor()
     recording.estimator_from_json(estimator, described, model)
     return estimator
 

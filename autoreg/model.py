@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,22 +12,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from autoreg.describe import build_module, describe_module
-from autoreg.encoding import FoldStatistics, TableLayout
-from autoreg.errors import ModelFileError, UnknownNameError
+from autoreg.blueprints import OwnCode, describe_part, rebuild
+from autoreg.manifest import check_manifest, damaged
 from autoreg.member import Member, Point, has_views
-from autoreg.parts import POINTS, Recipe, resolve
-from autoreg.plugins import registry
-from autoreg.registry import Owner
-from autoreg.space import Candidate, short
+from autoreg.parts import POINTS, Recipe
+from autoreg.space import Candidate
 from autoreg.stacking import stack_modules
+from autoreg.strictjson import quoted
 from autoreg.tables import Schema
 
 CHUNK = 512
 """Rows predicted at once; the last chunk is padded, so that a row's prediction does not depend on its company."""
-
-KEPT = ("encoding", "network", "activation")
-"""The parts of a candidate that a saved model needs to compute a prediction."""
 
 
 @dataclass
@@ -76,6 +70,10 @@ class Part:
         module.load_state_dict({name: tensor[m] for name, tensor in self.states.items()})
         # load_state_dict keeps the template's precision
         module.center, module.spread = self.states["center"][m].clone(), self.states["spread"][m].clone()
+        for layer in module.modules():
+            if "seed" in layer._buffers:
+                # torch's own random numbers, for a user who trains on
+                layer._buffers["seed"].fill_(-1)  # type: ignore[union-attr]
         return module.eval()
 
     @property
@@ -189,34 +187,49 @@ class FittedModel:
             **self.manifest,
             "schema": self.schema.to_json(),
             "layout": self.schema.layout.to_json(),
-            "members": [_describe(part) for part in self.parts],
+            "members": [describe_part(part) for part in self.parts],
         }
 
     @classmethod
-    def from_file(cls, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], network: Any = None) -> FittedModel:
-        """Rebuild a model from what `persistence.read_model` returns.
+    def from_file(
+        cls, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], network: Any = None, activation: Any = None
+    ) -> FittedModel:
+        """Rebuild a model from what `persistence.read_model` returns, and trust nothing.
 
         Parameters
         ----------
         manifest, tensors : mapping
-        network : nn.Module class, instance or factory, optional
-            The user's own network, where the file holds only its numbers and a label.
+        network : nn.Module class, instance or factory, or a list of them, optional
+            The user's own network, where the file holds only its numbers and a label. Of a list each part takes the
+            one that fits.
+        activation : nn.Module class, instance or function, or a list of them, optional
+            The user's own activation, likewise.
 
         Raises
         ------
         ModelFileError
-            When a part is missing or a tensor does not fit it.
+            When the manifest is damaged, a part is missing or a tensor does not fit it.
         """
-        try:
-            schema = Schema.from_json(manifest["schema"])
-            layout = TableLayout.from_json(manifest["layout"])
-            n_targets = len(manifest["targets"])
-            parts = []
-            for i, described in enumerate(manifest["members"]):
-                own = {name[len(f"{i}.") :]: t for name, t in tensors.items() if name.startswith(f"{i}.")}
-                parts.append(_rebuild(described, layout, n_targets, own, network))
-        except (KeyError, TypeError, AttributeError, IndexError) as error:
-            raise ModelFileError(f"the model's manifest is damaged: {type(error).__name__} {error}") from error
+        check_manifest(manifest)
+        schema = Schema.from_json(manifest.get("schema"))  # type: ignore[arg-type]
+        if manifest.get("layout") != schema.layout.to_json():
+            raise damaged("its layout is not that of its schema")
+        own, described = OwnCode.of(network, activation), manifest["members"]
+        held: list[dict[str, Tensor]] = [{} for _ in described]
+        for name, tensor in tensors.items():
+            place, _, own_name = name.partition(".")
+            if not place.isdecimal() or int(place) >= len(held):
+                raise damaged(f"no member has a tensor {quoted(name)}")
+            held[int(place)][own_name] = tensor
+        parts = []
+        for member, states in zip(described, held, strict=True):
+            rebuilt = rebuild(member, schema.layout, len(manifest["targets"]), states, own)
+            parts.append(
+                Part(
+                    rebuilt.candidate, rebuilt.template, states, rebuilt.point, member["outputs_per_target"],
+                    float(member["weight"]),
+                )
+            )  # fmt: skip
         rest = {key: value for key, value in manifest.items() if key not in ("schema", "layout", "members")}
         return cls(schema, parts, rest)
 
@@ -225,130 +238,3 @@ def _padded(table: Tensor, start: int) -> Tensor:
     rows = table[start : start + CHUNK]
     missing = CHUNK - len(rows)
     return torch.cat([rows, rows[:1].expand(missing, -1)]) if missing else rows
-
-
-def _describe(part: Part) -> dict[str, Any]:
-    """A part of the model as JSON: names with their owners, options, shapes."""
-    candidate = part.candidate
-    parameters, owners = {}, {}
-    for name, value in candidate.parameters.items():
-        parameters[name] = as_json(value)
-    for kind in (*KEPT, "loss", "optimizer"):
-        value = candidate[kind]
-        if isinstance(value, str):
-            owner = registry().get(kind, value).owner
-            owners[kind] = {"name": value, "plugin": owner.plugin, "distribution": owner.distribution,
-                            "version": owner.version}  # fmt: skip
-        parameters.setdefault(kind, as_json(value))
-    if not isinstance(candidate["network"], str):
-        described = describe_module(part.template.network)
-        parameters["network"] = {"module": described} if described else {"label": short(candidate["network"])}
-    if not isinstance(candidate["activation"], str) and candidate["activation"] is not None:
-        parameters["activation"] = _described_activation(candidate["activation"])
-    return {
-        "label": candidate.label,
-        "parameters": parameters,
-        "owners": owners,
-        "weight": part.weight,
-        "n_members": part.n_members,
-        "outputs_per_target": part.outputs_per_target,
-        "point": part.point if isinstance(part.point, (str, type(None))) else {"loss": as_json(candidate["loss"])},
-    }
-
-
-def _described_activation(value: Any) -> dict[str, Any]:
-    module = value() if inspect.isclass(value) and issubclass(value, nn.Module) else value
-    described = describe_module(module) if isinstance(module, nn.Module) else None
-    return {"module": described} if described else {"label": short(value)}
-
-
-def as_json(value: Any) -> Any:
-    """A plain value as it is; anything else by its label."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, (str, int, float, bool, type(None))):
-        return value
-    if isinstance(value, (list, tuple)):
-        return [as_json(item) for item in value]
-    if isinstance(value, dict):
-        return {str(key): as_json(item) for key, item in value.items()}
-    return {"label": short(value)}
-
-
-def _rebuild(
-    described: Mapping[str, Any],
-    layout: TableLayout,
-    n_targets: int,
-    tensors: Mapping[str, Tensor],
-    network: Any,
-) -> Part:
-    parameters = dict(described["parameters"])
-    _check_owners(described["owners"])
-    for kind in KEPT:
-        parameters[kind] = _part_from_json(kind, parameters[kind], network)
-    if not isinstance(parameters["network"], str) and "module" in (described["parameters"]["network"] or {}):
-        parameters = {name: value for name, value in parameters.items() if not name.startswith("network__")}
-    point = described["point"]
-    kept = {n: v for n, v in parameters.items() if n.split("__")[0] in KEPT}
-    if isinstance(point, dict):
-        point = registry().get("loss", point["loss"]).facts["point"]
-    elif point is not None and point not in POINTS:
-        raise ModelFileError(f"the model names an unknown link '{point}'; known: {', '.join(POINTS)}")
-    if any(isinstance(v, int) and v > sum(t.numel() for t in tensors.values()) for v in kept.values()):
-        raise ModelFileError(f"the model's options {kept} are larger than its tensors")
-    per_target = int(described["outputs_per_target"])
-    recipe = replace(resolve(Candidate(kept)), outputs_per_target=per_target)
-    scale = torch.zeros(n_targets, dtype=torch.float64), torch.ones(n_targets, dtype=torch.float64)
-    with torch.device("meta"):
-        # shapes first, without memory: a hostile file may ask for a huge network
-        outline = recipe.make_member(FoldStatistics.blank(layout), *scale, 0)
-    _check_shapes(outline, tensors, int(described["n_members"]))
-    template = recipe.make_member(FoldStatistics.blank(layout), *scale, 0)
-    candidate = Candidate({**kept, **_readable(parameters)})
-    return Part(candidate, template, dict(tensors), point, per_target, float(described["weight"]))
-
-
-def _readable(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters that a loaded model tells about but does not need."""
-    return {n: v for n, v in parameters.items() if n.split("__")[0] not in KEPT}
-
-
-def _part_from_json(kind: str, value: Any, network: Any) -> Any:
-    if not isinstance(value, Mapping):
-        return value
-    if "module" in value:
-        # a template: its numbers are about to be replaced
-        return build_module(value["module"])
-    if kind == "network" and network is not None:
-        return network
-    raise ModelFileError(
-        f"the model holds the numbers of {kind} '{value.get('label')}' but not its code: "
-        f"load it with load(path, network=...)" if kind == "network" else
-        f"the model holds the name of {kind} '{value.get('label')}' but not its code: register it in a plugin"
-    )  # fmt: skip
-
-
-def _check_owners(owners: Mapping[str, Mapping[str, str]]) -> None:
-    """Say what to install when a part's plugin is not here. Losses and optimizers are not needed."""
-    for kind in KEPT:
-        if kind not in owners:
-            continue
-        wanted = owners[kind]
-        owner = Owner(wanted["plugin"], wanted["distribution"], wanted["version"])
-        try:
-            registry().get(kind, wanted["name"])
-        except UnknownNameError as error:
-            install = f": pip install {owner.distribution}" if owner.distribution else ""
-            raise ModelFileError(
-                f"{kind} '{wanted['name']}' came from {owner}, which is not installed{install}"
-            ) from error
-
-
-def _check_shapes(outline: Member, tensors: Mapping[str, Tensor], n_members: int) -> None:
-    expected = {name: (n_members, *tensor.shape) for name, tensor in outline.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    for name in sorted({*expected, *found}):
-        if found.get(name) != expected.get(name):
-            raise ModelFileError(
-                f"the model's tensor '{name}' has shape {found.get(name)}, its network needs {expected.get(name)}"
-            )

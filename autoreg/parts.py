@@ -123,7 +123,8 @@ def activation_factory(value: Any) -> Callable[[], nn.Module]:
     thing = registry().get("activation", value).thing if isinstance(value, str) else value
     if isinstance(thing, nn.Module):
         return partial(_copy_and_reset, thing)
-    if isinstance(thing, type) and issubclass(thing, nn.Module):
+    made = thing.func if isinstance(thing, partial) else thing
+    if isinstance(made, type) and issubclass(made, nn.Module):
         return thing
     if callable(thing):
         return partial(Elementwise, thing)

@@ -4,13 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autoreg.model import FittedModel, as_json
+from autoreg.manifest import (
+    as_json,
+    damaged,
+    has_label,
+    is_count,
+    is_number,
+    is_object,
+    is_text,
+    read_field,
+)  # fmt: skip
 from autoreg.results import CandidateResult, SearchResults
 from autoreg.space import Candidate
+
+if TYPE_CHECKING:
+    from autoreg.model import FittedModel
+
+MAX_PARAMETERS = 500
+"""Different parameters of the candidates that a file may tell of: `cv_results_` has a column for each."""
 
 
 def cv_results(results: SearchResults) -> dict[str, Any]:
@@ -61,23 +76,53 @@ def results_to_json(results: SearchResults) -> dict[str, Any]:
 
 
 def results_from_json(manifest: Mapping[str, Any]) -> SearchResults:
-    """The search's results as a manifest tells them."""
-    rows = []
-    for data in manifest["leaderboard"]:
-        parameters = data["parameters"]
-        rows.append(
-            CandidateResult(
-                data["index"], None if parameters is None else Candidate(parameters), data["name"],
-                _floats(data["scores"]), _floats(data["rmse"]), data["epoch"], data["seconds"], failure=data["failure"],
-                is_ensemble=data["is_ensemble"], facts=data["facts"],
-            )
-        )  # fmt: skip
-    rows.sort(key=lambda result: result.index)
+    """The search's results as a manifest tells them.
+
+    Raises
+    ------
+    ModelFileError
+        When they are not of the form that `results_to_json` writes.
+    """
+    n_folds = read_field(manifest, "n_folds", is_count, "a number of folds")
+    leaderboard = read_field(manifest, "leaderboard", lambda value: isinstance(value, list), "a list")
+    rows = sorted((_result(data, n_folds) for data in leaderboard), key=lambda result: result.index)
+    candidates = tuple(row for row in rows if row.candidate is not None)
+    ensembles = [row for row in rows if row.is_ensemble]
+    if [row.index for row in candidates] != list(range(len(candidates))):
+        raise damaged("its candidates are not numbered one by one")
+    if all(row.failure for row in candidates) or len(ensembles) > 1:
+        raise damaged("it has no candidate that was trained, or two ensembles")
+    if len({name for row in candidates for name in row.candidate.parameters}) > MAX_PARAMETERS:  # type: ignore[union-attr]
+        raise damaged(f"its candidates have more than {MAX_PARAMETERS} parameters")
     return SearchResults(
-        tuple(r for r in rows if r.candidate is not None), tuple(r for r in rows if r.is_companion),
-        manifest["scoring"], manifest["n_folds"], manifest["seconds"], manifest["verdict"],
-        next((r for r in rows if r.is_ensemble), None),
+        candidates, tuple(row for row in rows if row.is_companion),
+        read_field(manifest, "scoring", is_text, "a text"), n_folds,
+        read_field(manifest, "seconds", is_number, "a number"), read_field(manifest, "verdict", is_text, "a text"),
+        ensembles[0] if ensembles else None,
     )  # fmt: skip
+
+
+def _result(data: Any, n_folds: int) -> CandidateResult:
+    def is_scores(value: Any) -> bool:
+        return isinstance(value, list) and len(value) == n_folds and all(v is None or is_number(v) for v in value)
+
+    index = read_field(data, "index", is_count, "a number")
+    parameters = read_field(data, "parameters", lambda value: value is None or is_object(value), "an object")
+    is_ensemble = read_field(data, "is_ensemble", lambda value: isinstance(value, bool), "true or false")
+    if is_ensemble and parameters is not None:
+        raise damaged(f"row {index} of its leaderboard is a candidate and an ensemble")
+    return CandidateResult(
+        index,
+        None if parameters is None else Candidate(parameters),
+        read_field(data, "name", is_text, "a text"),
+        _floats(read_field(data, "scores", is_scores, f"{n_folds} numbers")),
+        _floats(read_field(data, "rmse", is_scores, f"{n_folds} numbers")),
+        read_field(data, "epoch", is_count, "a number"),
+        read_field(data, "seconds", is_number, "a number"),
+        failure=read_field(data, "failure", is_text, "a text"),
+        is_ensemble=is_ensemble,
+        facts=read_field(data, "facts", is_object, "an object"),
+    )
 
 
 def _floats(values: Sequence[float | None]) -> tuple[float, ...]:
@@ -97,18 +142,29 @@ def estimator_to_json(estimator: Any) -> dict[str, Any]:
     }
 
 
-def estimator_from_json(estimator: Any, data: Mapping[str, Any], model: FittedModel) -> None:
-    """Give a new estimator what a file kept of a fitted one."""
+def estimator_from_json(estimator: Any, data: Any, model: FittedModel) -> None:
+    """Give a new estimator what a file kept of a fitted one.
+
+    Raises
+    ------
+    ModelFileError
+        When it is not of the form that `estimator_to_json` writes, or does not go with the model.
+    """
     known = estimator.get_params(deep=False)
-    plain = {k: v for k, v in data["parameters"].items() if k in known and not _has_label(v)}
-    estimator.set_params(**plain)
+    given = read_field(data, "parameters", is_object, "an object")
+    n_columns, n_targets = len(model.schema.columns), len(model.manifest["targets"])
+    n_features = read_field(data, "n_features_in", lambda value: value == n_columns and is_count(value), "its columns")
+    named = read_field(data, "named_features", lambda value: isinstance(value, bool), "true or false")
+    allowed = (1, 2) if n_targets == 1 else (2,)
+    y_ndim = read_field(data, "y_ndim", lambda value: is_count(value) and value in allowed, "that of its targets")
+    y_dtype = read_field(data, "y_dtype", lambda value: value in ("float32", "float64"), "float32 or float64")
+    estimator.set_params(**{k: v for k, v in given.items() if k in known and not has_label(v)})
     estimator.model_ = model
-    estimator.n_features_in_ = data["n_features_in"]
-    if data["named_features"]:
+    estimator.n_features_in_ = n_features
+    if named:
         estimator.feature_names_in_ = np.asarray([c.name for c in model.schema.columns], dtype=object)
-    estimator._y_ndim = data["y_ndim"]
-    estimator._y_dtype = np.dtype("float32" if data["y_dtype"] == "float32" else "float64")
-    estimator.n_outputs_ = len(model.manifest["targets"])
+    estimator._y_ndim, estimator._y_dtype = y_ndim, np.dtype(y_dtype)
+    estimator.n_outputs_ = n_targets
     if "leaderboard" in model.manifest:
         estimator.results_ = results_from_json(model.manifest)
         best = estimator.results_.best
@@ -117,9 +173,3 @@ def estimator_from_json(estimator: Any, data: Mapping[str, Any], model: FittedMo
         estimator.best_index_, estimator.best_score_ = best.index, best.score
         estimator.ensemble_score_ = estimator.results_.chosen.score
         estimator.best_params_ = dict(best.candidate.parameters if best.candidate else {})
-
-
-def _has_label(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return "label" in value or any(_has_label(item) for item in value.values())
-    return isinstance(value, list) and any(_has_label(item) for item in value)

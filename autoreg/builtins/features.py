@@ -132,6 +132,9 @@ class OneHot(nn.Module):
         n_codes = statistics.layout.n_codes[columns[0]]
         self.columns = torch.tensor(columns)
         self.offset = torch.arange(len(columns)) * n_codes
+        width = 1 if n_codes == 4 else n_codes - 2
+        # room first: what builds a model from a file stops here when that asks for too much
+        self.register_buffer("table", torch.zeros(len(columns) * n_codes, width))
         rows = np.eye(n_codes)[:, 2:]
         if n_codes == 4:
             rows = rows[:, 1:] - rows[:, :1]
@@ -139,8 +142,8 @@ class OneHot(nn.Module):
         for c in columns:
             slots = level_slots(statistics.counts[c], statistics.n_rows, min_count, n_codes)
             tables.append(rows * (slots == np.arange(n_codes))[:, None])
-        self.n_features = len(columns) * rows.shape[1]
-        self.register_buffer("table", as_buffer(np.concatenate(tables)))
+        self.n_features = len(columns) * width
+        self.table = as_buffer(np.concatenate(tables))
 
     table: Tensor
 
@@ -233,6 +236,7 @@ class PiecewiseLinear(nn.Module):
         self.rate = float(rate)
         n = knots.shape[1]
         self.n_features = n * size
+        bins = torch.zeros(n, size, n_bins)  # before the arrays below, as in `OneHot`
         start, gain = np.zeros((n, n_bins)), np.zeros((n, n_bins))
         wanted = np.linspace(0, 1, n_bins + 1) * (N_QUANTILES - 1)
         for j, column in enumerate(knots.T):
@@ -244,7 +248,7 @@ class PiecewiseLinear(nn.Module):
         bound = 1 / math.sqrt(size)
         self.weight = nn.Parameter(torch.empty(n, size).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(n, size).uniform_(-bound, bound))
-        self.bins = nn.Parameter(torch.zeros(n, size, n_bins))
+        self.bins = nn.Parameter(bins)
         self.parameter_roles = {
             "weight": Role("embedding", self.rate),
             "bias": Role("bias", self.rate, 0.0),

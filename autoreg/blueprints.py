@@ -1,0 +1,324 @@
+"""A model's parts as plain data, and back: names with their owners, layers of torch, labels of a user's own code.
+
+What a file says is believed as far as its tensors bear it out: a part is built first without memory, compared with the
+tensors that the file holds for it, and given up as soon as it asks for more than those.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from autoreg.describe import build_module, describe_module
+from autoreg.encoding import FoldStatistics, TableLayout
+from autoreg.errors import ModelFileError, UnknownNameError
+from autoreg.manifest import KEPT, as_json, has_label
+from autoreg.member import Member, Point
+from autoreg.parts import POINTS, activation_factory, resolve
+from autoreg.plugins import registry
+from autoreg.registry import Owner
+from autoreg.space import Candidate, short
+from autoreg.strictjson import quoted
+
+if TYPE_CHECKING:
+    from autoreg.model import Part
+
+FREE_ELEMENTS, FREE_TENSORS, FREE_COLUMNS = 2_000_000, 10_000, 10_000
+"""What a part may ask torch for while it is built, beside some times what the file holds for it."""
+
+
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,100}[A-Za-z0-9])?")
+
+
+def describe_part(part: Part) -> dict[str, Any]:
+    """Members of one candidate as JSON: names with their owners, options, shares."""
+    candidate = part.candidate
+    parameters, owners = {}, {}
+    for name, value in candidate.parameters.items():
+        parameters[name] = as_json(value)
+    for kind in (*KEPT, "loss", "optimizer"):
+        value = candidate[kind]
+        if isinstance(value, str):
+            owner = registry().get(kind, value).owner
+            owners[kind] = {"name": value, "plugin": owner.plugin, "distribution": owner.distribution,
+                            "version": owner.version}  # fmt: skip
+        parameters.setdefault(kind, as_json(value))
+    if not isinstance(candidate["network"], str):
+        parameters["network"] = _described(part.template.network, candidate["network"])
+    if not isinstance(candidate["activation"], str):
+        parameters["activation"] = _described_activation(candidate["activation"])
+    return {
+        "label": candidate.label,
+        "parameters": parameters,
+        "owners": owners,
+        "weight": part.weight,
+        "n_members": part.n_members,
+        "outputs_per_target": part.outputs_per_target,
+        "point": part.point if isinstance(part.point, (str, type(None))) else {"loss": as_json(candidate["loss"])},
+    }
+
+
+def _described_activation(value: Any) -> Any:
+    if isinstance(value, Mapping) or value is None:  # from a file, as it was there
+        return value
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return _described(activation_factory(value)(), value)
+    except TypeError:  # a class that needs arguments: no network used it
+        return {"label": short(value)}
+
+
+def _described(module: nn.Module, value: Any) -> dict[str, Any]:
+    """Layers of torch as data; anything else by its label."""
+    described = describe_module(module)
+    return {"module": described} if described else {"label": short(value)}
+
+
+@dataclass(frozen=True)
+class OwnCode:
+    """What the caller of `load` gives beside the file: networks and activations that no file holds."""
+
+    networks: tuple[Any, ...] = ()
+    activations: tuple[Any, ...] = ()
+
+    @classmethod
+    def of(cls, network: Any = None, activation: Any = None) -> OwnCode:
+        """From one object, a list of several, or None."""
+
+        def several(value: Any) -> tuple[Any, ...]:
+            if value is None:
+                return ()
+            return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+
+        return cls(several(network), several(activation))
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """What `rebuild` makes of a part's description."""
+
+    candidate: Candidate
+    template: Member
+    point: str | Point | None
+
+
+def rebuild(
+    described: Mapping[str, Any], layout: TableLayout, n_targets: int, tensors: Mapping[str, Tensor], own: OwnCode
+) -> Rebuilt:
+    """Build what `describe_part` wrote down, from a manifest that `check_manifest` has passed.
+
+    Parameters
+    ----------
+    described : mapping
+    layout : TableLayout
+        Of the model's schema.
+    n_targets : int
+    tensors : mapping
+        All that the file holds for the part; names, shapes and kinds must be those of what is built.
+    own : OwnCode
+
+    Raises
+    ------
+    ModelFileError
+        When a part is not installed or not given, cannot be built, or does not fit the tensors.
+    """
+    given = described["parameters"]
+    _check_owners(described["owners"])
+    point = _point(described)
+    rest = {name: value for name, value in given.items() if name.split("__")[0] not in KEPT}
+    fitting: list[tuple[bool, Candidate, Member]] = []
+    failures = []
+    n_elements = sum(tensor.numel() for tensor in tensors.values())
+    if layout.n_numbers > n_elements + FREE_COLUMNS:
+        raise ModelFileError("the model describes a table larger than its tensors")
+    for choice in _choices(given, own, n_elements):
+        try:
+            template = _build(Candidate(choice), described, layout, n_targets, tensors)
+        except ModelFileError as error:
+            failures.append(error)
+            continue
+        same = all(_label(choice[kind]) == _label(given[kind]) for kind in ("network", "activation"))
+        if _is_missing(choice["activation"]):
+            choice = {**choice, "activation": given["activation"]}
+        fitting.append((same, Candidate({**rest, **choice}), template))
+    if not fitting:
+        raise failures[0]
+    best = [item for item in fitting if item[0]] or fitting
+    if len(best) > 1:
+        raise ModelFileError(
+            f"{len(best)} of the networks or activations given fit {quoted(described['label'])}: give one"
+        )
+    return Rebuilt(best[0][1], best[0][2], point)
+
+
+def _point(described: Mapping[str, Any]) -> str | Point | None:
+    point = described["point"]
+    if isinstance(point, str) and point not in POINTS:
+        raise ModelFileError(f"the model names an unknown link {quoted(point)}; known: {', '.join(POINTS)}")
+    if not isinstance(point, Mapping):
+        return point
+    _check_owners(described["owners"], ("loss",))
+    try:
+        return registry().get("loss", point["loss"]).facts["point"]
+    except (UnknownNameError, KeyError):
+        raise ModelFileError(
+            f"the model needs the link of loss {quoted(point['loss'])}, and there is none: install its plugin"
+        ) from None
+
+
+def _choices(given: Mapping[str, Any], own: OwnCode, n_elements: int) -> Iterable[dict[str, Any]]:
+    """The parameters of the part, once for each network and activation that may stand in for a label."""
+    kept = {name: value for name, value in given.items() if name.split("__")[0] in KEPT}
+    ours = _is_label(kept["network"])
+    if ours and not own.networks:
+        raise ModelFileError(
+            f"the model holds the numbers of network {quoted(kept['network']['label'])} but not its code: "
+            f"load it with load(path, network=...)"
+        )
+    for name in [name for name, value in kept.items() if "__" in name and has_label(value)]:
+        if not (ours and name.startswith("network__")):
+            raise ModelFileError(
+                f"the model was made with an object as {quoted(name)}, and no file holds it: make the part a plugin"
+            )
+        del kept[name]  # whoever gives the network gives it with that option set
+    if _is_label(kept["encoding"]):
+        raise ModelFileError(
+            f"the model holds the name of encoding {quoted(kept['encoding']['label'])} but not its code: "
+            f"make it a plugin"
+        )
+    for kind in KEPT:
+        if isinstance(kept[kind], Mapping) and "module" in kept[kind]:
+            kept[kind] = build_module(kept[kind]["module"], max_parameters=4 * n_elements + 100_000)
+            kept = {name: value for name, value in kept.items() if not name.startswith(f"{kind}__")}
+    for network in own.networks if ours else [kept["network"]]:
+        if not _is_label(kept["activation"]):
+            yield {**kept, "network": network}
+            continue
+        label = kept["activation"]["label"]
+        for activation in own.activations or [type("Missing", (Missing,), {"label": label})]:
+            yield {**kept, "network": network, "activation": activation}
+
+
+def _is_label(value: Any) -> bool:
+    return isinstance(value, Mapping) and "module" not in value
+
+
+def _label(value: Any) -> str:
+    return value["label"] if _is_label(value) else value.label if _is_missing(value) else short(value)
+
+
+class Missing(nn.Module):
+    """An activation that says that it is missing as soon as a network uses it; many use none."""
+
+    label = ""
+
+    def __init__(self) -> None:
+        raise ModelFileError(
+            f"the model holds the name of activation {quoted(self.label)} but not its code: "
+            f"load it with load(path, activation=...)"
+        )
+
+
+def _is_missing(value: Any) -> bool:
+    return inspect.isclass(value) and issubclass(value, Missing)
+
+
+def _check_owners(owners: Mapping[str, Mapping[str, str]], kinds: Sequence[str] = KEPT) -> None:
+    """Say what to install when a part's plugin is not here. Losses and optimizers are not needed, but for a link."""
+    for kind in kinds:
+        if kind not in owners:
+            continue
+        wanted = owners[kind]
+        try:
+            registry().get(kind, wanted["name"])
+        except UnknownNameError as error:
+            owner = str(Owner(wanted["plugin"], wanted["distribution"], wanted["version"]))
+            # what is told to be typed must be a name and nothing else
+            install = f": pip install {wanted['distribution']}" if _NAME.fullmatch(wanted["distribution"]) else ""
+            raise ModelFileError(
+                f"{kind} {quoted(wanted['name'])} came from {quoted(owner)[1:-1]}, which is not installed{install}"
+            ) from error
+
+
+class Budget(TorchFunctionMode):
+    """While it is entered, many more tensors, or elements, than a file holds are a `ModelFileError`.
+
+    Parameters
+    ----------
+    tensors : mapping
+        What the file holds.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.elements = 16 * sum(tensor.numel() for tensor in tensors.values()) + FREE_ELEMENTS
+        self.tensors = 100 * len(tensors) + FREE_TENSORS
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, (list, tuple)) else (result,):
+            if isinstance(tensor, Tensor) and not any(tensor is given for given in args):
+                self.elements -= tensor.numel()
+                self.tensors -= 1
+        if self.tensors < 0 or self.elements < 0:
+            raise ModelFileError("the model describes a network larger than its tensors")
+        return result
+
+
+def _build(
+    candidate: Candidate,
+    described: Mapping[str, Any],
+    layout: TableLayout,
+    n_targets: int,
+    tensors: Mapping[str, Tensor],
+) -> Member:
+    """A member of the candidate that fits the tensors."""
+    statistics = FoldStatistics.blank(layout)
+    scale = torch.zeros(n_targets, dtype=torch.float64), torch.ones(n_targets, dtype=torch.float64)
+    try:
+        recipe = replace(resolve(candidate), outputs_per_target=described["outputs_per_target"])
+        try:
+            with torch.device("meta"), Budget(tensors):
+                outline = recipe.make_member(statistics, *scale, 0)
+        except ModelFileError:
+            raise
+        except Exception:  # code that reads a value while it is built cannot do without memory
+            pass
+        else:
+            _check_tensors(outline, tensors, described["n_members"])
+        with Budget(tensors):
+            template = recipe.make_member(statistics, *scale, 0)
+    except ModelFileError:
+        raise
+    except Exception as error:  # a part that is built as a stranger says may raise anything
+        reason = (str(error).splitlines() or [""])[0][:300]
+        reason = reason if reason.isprintable() else ascii(reason)
+        raise ModelFileError(
+            f"{quoted(described['label'])} cannot be built as the model says: {type(error).__name__}: {reason}"
+        ) from error
+    _check_tensors(template, tensors, described["n_members"])
+    return template
+
+
+def _check_tensors(outline: Member, tensors: Mapping[str, Tensor], n_members: int) -> None:
+    expected = outline.state_dict()
+    for name in sorted({*expected, *tensors}):
+        if name not in expected:
+            raise ModelFileError(f"the model has a tensor {quoted(name)} that its network has no use for")
+        if name not in tensors:
+            raise ModelFileError(f"the model has no tensor {quoted(name)}, which its network needs")
+        wanted, found = (n_members, *expected[name].shape), tuple(tensors[name].shape)
+        if wanted != found:
+            raise ModelFileError(f"the model's tensor {quoted(name)} has shape {found}, its network needs {wanted}")
+        kinds = [tensor.dtype.is_floating_point or tensor.dtype for tensor in (expected[name], tensors[name])]
+        if kinds[0] != kinds[1]:
+            raise ModelFileError(
+                f"the model's tensor {quoted(name)} is {tensors[name].dtype}, its network needs {expected[name].dtype}"
+            )
