@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from autoreg.errors import OptionError, unknown
@@ -85,14 +85,21 @@ class Candidate:
 def short(value: Any) -> str:
     """A value as a person would write it in a table.
 
-    >>> short(0.1 + 0.2), short("relu"), short(len)
-    ('0.3', 'relu', 'len')
+    >>> short(0.1 + 0.2), short("relu"), short(len), short(partial(len))
+    ('0.3', 'relu', 'len', 'len')
     """
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, (str, int, bool, type(None), list, tuple, dict)):
         return str(value)
-    return getattr(value, "__name__", type(value).__name__)
+    if isinstance(value, partial):
+        return short(value.func)
+    if hasattr(value, "__name__"):
+        return value.__name__
+    # such as LeakyReLU(negative_slope=0.2): what tells two of one class apart, where it is short enough
+    text = repr(value)
+    tells = len(text) <= 40 and "\n" not in text and " at 0x" not in text
+    return text.removesuffix("()") if tells else type(value).__name__
 
 
 @dataclass(frozen=True)
