@@ -243,6 +243,28 @@ def test_plain_lines_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatc
     assert capsys.readouterr().err == "networks: 25%  1/4 done  rung 2  best 2.5  1 min 30 s left\n"
 
 
+@pytest.mark.parametrize("installed", [False, True])
+def test_a_notebook_has_a_bar_where_it_can(installed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr(progress, "find_spec", lambda name: object() if installed else None)
+    drawn: list[str] = []
+
+    class Bar:
+        def __init__(self, console: object) -> None:
+            self.show = lambda progress: drawn.append(progress.stage)
+
+        def __enter__(self) -> Bar:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(progress, "_Bar", Bar)
+    with progress.show_progress(1) as on_progress:
+        assert on_progress is not None
+        on_progress(Progress("networks", 1.0, 1, 0))
+    assert drawn == (["networks"] if installed else [])
+
+
 def test_a_bar_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "120")

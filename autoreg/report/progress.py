@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 from autoreg.report.units import duration
 from autoreg.results import Progress
@@ -43,7 +44,8 @@ def show_progress(verbose: int) -> Iterator[OnProgress | None]:
     from rich.console import Console
 
     console = Console(stderr=True)
-    if console.is_terminal or console.is_jupyter:
+    # in a notebook rich draws with ipywidgets
+    if find_spec("ipywidgets") if console.is_jupyter else console.is_terminal:
         with _Bar(console) as bar:
             yield bar.show
     else:
