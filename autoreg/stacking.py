@@ -246,10 +246,19 @@ def mapped_forwards(stack: nn.Module) -> list[Mapped]:
     return [module.forward for module in stack.modules() if isinstance(module.forward, Mapped)]
 
 
-def member_state(stack: nn.Module, m: int, store: FlatParameters | None = None) -> dict[str, Tensor]:
-    """Member m's parameters and buffers, as copies under a single module's names."""
-    tensors = state_tensors(stack) if store is None else {**state_tensors(stack), **store.views(store.flat)}
-    return {name: tensor[m].detach().clone() for name, tensor in tensors.items()}
+class Snapshot:
+    """Members' parameters and buffers as they are now; taken in a few large copies, named only when asked for."""
+
+    def __init__(self, stack: nn.Module, members: Sequence[int], store: FlatParameters) -> None:
+        index = torch.as_tensor(members)
+        self.flat = store.flat[index]
+        others = {name: t.detach() for name, t in state_tensors(stack).items() if name not in store.parameters}
+        self.others = {name: tensor[index] for name, tensor in others.items()}
+
+    def states(self, store: FlatParameters) -> list[dict[str, Tensor]]:
+        """Each member's tensors, under a single module's names."""
+        tensors = {**self.others, **store.views(self.flat)}
+        return [{name: tensor[m].clone() for name, tensor in tensors.items()} for m in range(len(self.flat))]
 
 
 def state_tensors(stack: nn.Module) -> dict[str, Tensor]:

@@ -18,14 +18,7 @@ from autoreg.batches import Batches, EpochBatches, Order
 from autoreg.inputs import Data, Inputs
 from autoreg.member import Member, Point, has_views, step_buffers
 from autoreg.schedules import Schedule
-from autoreg.stacking import (
-    FlatParameters,
-    keep_members,
-    mapped_forwards,
-    member_state,
-    mix,
-    stack_modules,
-)  # fmt: skip
+from autoreg.stacking import FlatParameters, Snapshot, keep_members, mapped_forwards, stack_modules
 from autoreg.updates import OptimizerPart, Updates, infer_roles
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
@@ -126,6 +119,7 @@ class CandidateOutcome:
     train_curve: list[float] = field(default_factory=list)
     seconds: float = 0.0
     failure: str = ""
+    snapshot: Snapshot | None = None
 
 
 OnEpoch = Callable[[int, dict[int, CandidateOutcome]], None]
@@ -352,7 +346,7 @@ class StackRun:
     ) -> None:
         """Keep a candidate's weights, predictions and scores of now."""
         before = self._use_averaged()
-        outcome.states = [member_state(self.stack, m, self.store) for m in places]
+        outcome.snapshot = Snapshot(self.stack, places, self.store)
         if before is not None:
             self.store.load(before)
         outcome.scores = [scores[m] for m in places]
@@ -377,9 +371,11 @@ class StackRun:
             self.outcomes[candidate].seconds += seconds / len(alive)
 
     def finish(self) -> None:
-        """Say so of a candidate that never had a usable epoch."""
+        """Give each candidate the weights of its chosen epoch, or say so when it never had a usable one."""
         for outcome in self.outcomes.values():
-            if not outcome.states and not outcome.failure:
+            if outcome.snapshot is not None:
+                outcome.states, outcome.snapshot = outcome.snapshot.states(self.store), None
+            elif not outcome.failure:
                 outcome.failure = "no epoch gave a finite score"
 
 
@@ -401,6 +397,4 @@ def negative_rmse(target: Tensor, prediction: Tensor, weight: Tensor) -> Tensor:
     return -(squared.sum(1) / weight.sum(1, keepdim=True)).sqrt().mean(-1)
 
 
-__all__ = [
-    "CandidateOutcome", "Data", "LossPart", "MemberSpec", "StackSpec", "mix", "negative_rmse", "train_stack",
-]  # fmt: skip
+__all__ = ["CandidateOutcome", "Data", "LossPart", "MemberSpec", "StackSpec", "negative_rmse", "train_stack"]

@@ -9,7 +9,7 @@ from autoreg import schedules
 from autoreg.batches import Batches, Order
 from autoreg.gradients import GradientTransform, over_members
 from autoreg.member import Member
-from autoreg.stacking import FlatParameters, mapped_forwards, member_state, stack_modules
+from autoreg.stacking import FlatParameters, Snapshot, mapped_forwards, stack_modules
 from autoreg.training import Data, LossPart, MemberSpec, StackSpec, negative_rmse, train_stack
 from autoreg.updates import OptimizerPart
 
@@ -269,6 +269,6 @@ def test_flat_parameters_are_the_parameters():
     before = stack(x)
     store = FlatParameters(stack)
     torch.testing.assert_close(stack(x), before)
-    torch.testing.assert_close(member_state(stack, 1), dict(modules[1].state_dict()))
+    torch.testing.assert_close(Snapshot(stack, [2, 1], store).states(store)[1], dict(modules[1].state_dict()))
     store.flat.zero_()
     assert stack(x).abs().max() == 0
