@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,8 @@ from autoreg.problem import Problem
 from autoreg.results import CandidateResult
 from autoreg.space import Candidate
 from autoreg.stacking import mix, signature
+from autoreg.threads import threads_for
+from autoreg.threads import Stopped, side_by_side
 from autoreg.tracking import OnProgress, Tracker
 from autoreg.training import CandidateOutcome, Data, MemberSpec, OnEpoch, StackSpec, train_stack
 
@@ -79,12 +82,19 @@ class _Built:
         widths = sum(layer.out_features for layer in module.modules() if isinstance(layer, nn.Linear))
         return len(self.members) * 4 * (8 * parameters + 8 * batch * widths)
 
+    @property
+    def work(self) -> float:
+        """Products of parameters and rows that its training takes, to tell long from short."""
+        parameters = sum(parameter.numel() for parameter in self.members[0].module.parameters())
+        return float(parameters) * sum(len(m.train) for m in self.members) * int(self.recipe.candidate["max_epochs"])
+
 
 def evaluate(
     candidates: Sequence[Candidate],
     problem: Problem,
     first_index: int = 0,
     on_progress: OnProgress | None = None,
+    n_jobs: int | None = None,
 ) -> list[Evaluated]:
     """Train every candidate on every fold.
 
@@ -97,6 +107,8 @@ def evaluate(
     first_index : int
         The number of the first of these candidates in the whole search.
     on_progress : function, optional
+    n_jobs : int or None
+        Stacks trained at once; None is one per core. The numbers do not depend on it.
 
     Returns
     -------
@@ -116,11 +128,25 @@ def evaluate(
             done[index] = _failed(index, candidate, problem, error)
     data = problem.data()
     stacks = list(_stacks(built))
-    tracker = Tracker([_spec(stack, problem) for stack in stacks], data, problem.metric.sign, on_progress)
-    for stack in stacks:
-        for evaluated in _train(stack, problem, data, tracker.on_epoch):
-            done[evaluated.result.index] = evaluated
-        tracker.finished()
+    tracker = Tracker([_spec(stack, problem) for stack in stacks], data, problem.metric.sign, on_progress, n_jobs)
+
+    def trainer(place: int) -> Callable[[threading.Event], list[Evaluated]]:
+        def train(stop: threading.Event) -> list[Evaluated]:
+            def on_epoch(epoch: int, outcomes: dict[int, CandidateOutcome]) -> None:
+                if stop.is_set():
+                    raise Stopped("the search was stopped")
+                tracker.on_epoch(place, epoch, outcomes)
+
+            evaluated = list(_train(stacks[place], problem, data, on_epoch))
+            tracker.finished(place)
+            return evaluated
+
+        return train
+
+    # the longest first, so that no core waits long for the last
+    order = sorted(range(len(stacks)), key=lambda place: -sum(item.work for item in stacks[place]))
+    for evaluated in side_by_side([trainer(place) for place in order], n_jobs):
+        done.update({item.result.index: item for item in evaluated})
     return [done[index] for index in sorted(done)]
 
 
@@ -174,15 +200,20 @@ def _encoding_key(candidate: Candidate, fold: int) -> Hashable:
     return (encoding if isinstance(encoding, str) or encoding is None else id(encoding), options, fold)
 
 
-def _stacks(built: Sequence[_Built]) -> Iterator[list[_Built]]:
-    """Candidates of one program together, in pieces that fit into memory."""
+def _stacks(built: Sequence[_Built]) -> list[list[_Built]]:
+    """Candidates of one program together, in pieces that fit into memory.
+
+    A single program is cut in two where that keeps both halves busy, so that two cores have something to do.
+    """
     groups: dict[Hashable, list[_Built]] = {}
     for item in built:
         groups.setdefault(item.key, []).append(item)
+    pieces = 2 if len(groups) == 1 else 1
+    stacks = []
     for group in groups.values():
-        per_stack = max(1, STACK_BYTES // max(1, group[0].bytes))
-        for start in range(0, len(group), per_stack):
-            yield group[start : start + per_stack]
+        per_stack = max(1, min(STACK_BYTES // max(1, group[0].bytes), -(-len(group) // pieces)))
+        stacks += [group[start : start + per_stack] for start in range(0, len(group), per_stack)]
+    return stacks
 
 
 def _spec(stack: Sequence[_Built], problem: Problem) -> StackSpec:
@@ -201,7 +232,11 @@ def _spec(stack: Sequence[_Built], problem: Problem) -> StackSpec:
 def _train(stack: list[_Built], problem: Problem, data: Data, on_epoch: OnEpoch) -> Iterator[Evaluated]:
     """Train a stack; when something in it raises, each candidate alone, so that only the culprit fails."""
     try:
-        outcomes = train_stack(_spec(stack, problem), data, on_epoch)
+        spec = _spec(stack, problem)
+        with threads_for(spec):
+            outcomes = train_stack(spec, data, on_epoch)
+    except Stopped:
+        raise
     except Exception as error:  # a part from a plugin or a user may raise anything
         if len(stack) > 1:
             for item in stack:

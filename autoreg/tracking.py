@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -9,6 +10,8 @@ import numpy as np
 
 from autoreg.inputs import Data
 from autoreg.results import Progress
+from autoreg.threads import threads_for
+from autoreg.threads import cores, one_thread
 from autoreg.training import CandidateOutcome, StackSpec, seconds_per_epoch
 
 OnProgress = Callable[[Progress], None]
@@ -25,42 +28,57 @@ class Tracker:
     sign : int
         -1 where the score is a negated error.
     on_progress : function or None
+    n_jobs : int or None
+        Stacks trained at once.
     """
 
-    def __init__(self, stacks: Sequence[StackSpec], data: Data, sign: int, on_progress: OnProgress | None) -> None:
+    def __init__(
+        self,
+        stacks: Sequence[StackSpec],
+        data: Data,
+        sign: int,
+        on_progress: OnProgress | None,
+        n_jobs: int | None = None,
+    ) -> None:
         self.on_progress = on_progress
         self.stacks, self.sign = stacks, sign
         self.counts = [len({member.candidate for member in stack.members}) for stack in stacks]
-        self.current, self.best = 0, -np.inf
+        self.shares = [0.0] * len(stacks)
+        self.best, self.lock = -np.inf, threading.Lock()
         if on_progress is None:
             return
-        self.seconds = [stack.max_epochs * _seconds_per_epoch(stack, data) for stack in stacks]
-        on_progress(Progress("plan", 0.0, candidates_left=sum(self.counts), seconds_left=sum(self.seconds)))
+        with one_thread():
+            self.seconds = [stack.max_epochs * _seconds_per_epoch(stack, data) for stack in stacks]
+        at_once = max(1, min(len(stacks), cores() if n_jobs is None or n_jobs < 1 else n_jobs))
+        total = max([sum(self.seconds) / at_once, *self.seconds])
+        on_progress(Progress("plan", 0.0, candidates_left=sum(self.counts), seconds_left=total))
         self.begin = time.perf_counter()
 
-    def on_epoch(self, epoch: int, outcomes: dict[int, CandidateOutcome]) -> None:
-        """One epoch of the current stack is done."""
-        self.best = max([self.best, *(o.score for o in outcomes.values() if np.isfinite(o.score))])
-        self._tell(epoch / self.stacks[self.current].max_epochs)
+    def on_epoch(self, place: int, epoch: int, outcomes: dict[int, CandidateOutcome]) -> None:
+        """One epoch of a stack is done."""
+        self._tell(place, epoch / self.stacks[place].max_epochs, [o.score for o in outcomes.values()])
 
-    def finished(self) -> None:
-        """The current stack is done."""
-        self.current += 1
-        self._tell(0.0)
+    def finished(self, place: int) -> None:
+        """A stack is done."""
+        self._tell(place, 1.0, [])
 
-    def _tell(self, share: float) -> None:
-        """Report, with the current stack done to a share of it."""
+    def _tell(self, place: int, share: float, scores: Sequence[float]) -> None:
+        """Report, with one stack done to a share of it."""
         if self.on_progress is None:
             return
-        total = sum(self.seconds) or 1.0
-        now = self.seconds[self.current] if self.current < len(self.seconds) else 0.0
-        fraction = min(1.0, (sum(self.seconds[: self.current]) + share * now) / total)
-        spent = time.perf_counter() - self.begin
-        left = spent * (1 - fraction) / fraction if fraction > 0.01 else total
-        done = sum(self.counts[: self.current])
-        self.on_progress(
-            Progress("networks", fraction, done, sum(self.counts) - done, best=self.sign * self.best, seconds_left=left)
-        )
+        with self.lock:
+            self.shares[place] = share
+            self.best = max([self.best, *(score for score in scores if np.isfinite(score))])
+            total = sum(self.seconds) or 1.0
+            fraction = min(1.0, sum(s * t for s, t in zip(self.shares, self.seconds, strict=True)) / total)
+            spent = time.perf_counter() - self.begin
+            left = spent * (1 - fraction) / fraction if fraction > 0.01 else total
+            done = sum(count for count, s in zip(self.counts, self.shares, strict=True) if s >= 1)
+            self.on_progress(
+                Progress(
+                    "networks", fraction, done, sum(self.counts) - done, best=self.sign * self.best, seconds_left=left
+                )
+            )
 
 
 def _seconds_per_epoch(stack: StackSpec, data: Data) -> float:

@@ -1,0 +1,77 @@
+"""Stacks side by side, one thread each.
+
+A thread that waits for another within an operation waits ten times longer on a core that others use too. So a
+stack's operations take one thread, and as many stacks run at once as there are cores. A stack's numbers then do not
+depend on how many run.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+
+from autoreg.errors import AutoregError
+
+T = TypeVar("T")
+
+
+class Stopped(AutoregError):
+    """Another stack was interrupted, so this one ends too."""
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Operations of this thread take one core; the setting before comes back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def side_by_side(work: Sequence[Callable[[threading.Event], T]], n_jobs: int | None = None) -> list[T]:
+    """Run functions in threads and return their results in order.
+
+    Parameters
+    ----------
+    work : sequence of function
+        Each is given an event that is set when the others are to stop: after an error or Ctrl-C.
+    n_jobs : int or None
+        At once; None or -1 is one per core.
+
+    Examples
+    --------
+    >>> side_by_side([lambda stop: 1, lambda stop: 2])
+    [1, 2]
+    """
+    stop = threading.Event()
+
+    def alone(function: Callable[[threading.Event], T]) -> T:
+        with one_thread():
+            return function(stop)
+
+    many = cores() if n_jobs is None or n_jobs < 1 else n_jobs
+    if min(many, len(work)) < 2:
+        return [alone(function) for function in work]
+    with ThreadPoolExecutor(min(many, len(work)), thread_name_prefix="stack") as pool:
+        futures = [pool.submit(alone, function) for function in work]
+        try:
+            wait(futures, return_when=FIRST_EXCEPTION)
+        finally:
+            if not all(future.done() and future.exception() is None for future in futures):
+                stop.set()
+                for future in futures:
+                    future.cancel()
+    return [future.result() for future in futures]
