@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.compose import ColumnTransformer
 from sklearn.dummy import DummyRegressor
@@ -45,7 +46,8 @@ class SizedRidge(RegressorMixin, BaseEstimator):
         if n_columns > MANY_COLUMNS:
             self.model_ = Ridge(alpha=float(n_columns), solver="lsqr")
         else:
-            self.model_ = Ridge() if n_rows > MANY_ROWS else RidgeCV(alphas=ALPHAS)
+            many = Ridge(solver="lsqr" if issparse(X) else "auto")
+            self.model_ = many if n_rows > MANY_ROWS else RidgeCV(alphas=ALPHAS)
         self.model_.fit(X, y, sample_weight=sample_weight)
         return self
 
