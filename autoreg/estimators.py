@@ -293,6 +293,8 @@ class AutoRegressor(_TableRegressor):
     companions : {"compare"} or None
         Whether simple models run on the same folds.
     random_state : int, RandomState or None
+    n_jobs : int or None
+        Stacks of networks trained at once, each on one core; None is one per core. The numbers do not depend on it.
     precision : {"auto", "float32", "bfloat16"}
         Of the matrix products while training. ``"auto"`` takes bfloat16 for the portfolio where the processor has
         tiles for it; what is scored, saved and predicted is always computed in float32.
@@ -347,6 +349,7 @@ class AutoRegressor(_TableRegressor):
         ensemble: bool = True,
         companions: str | None = "compare",
         random_state: Any = None,
+        n_jobs: int | None = None,
         precision: str = "auto",
         verbose: int = 1,
     ) -> None:
@@ -364,6 +367,7 @@ class AutoRegressor(_TableRegressor):
         self.ensemble = ensemble
         self.companions = companions
         self.random_state = random_state
+        self.n_jobs = n_jobs
         self.precision = precision
         self.verbose = verbose
 

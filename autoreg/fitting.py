@@ -114,7 +114,7 @@ def fit_search(estimator: Any, X: Any, y: Any, sample_weight: Any, validation: V
     problem = _problem(table, schema, folds, metric, seed=seed, half=half, **settings)
     space = _space(estimator, problem)
     with show_progress(estimator.verbose) as on_progress:
-        evaluated = _search(strategy, space, problem, estimator.n_candidates, on_progress)
+        evaluated = _search(strategy, space, problem, estimator, on_progress)
         companions = _companions(estimator, problem, len(evaluated), on_progress)
     best = best_of(evaluated)
     results = SearchResults(
@@ -209,15 +209,15 @@ def _search(
     strategy: Callable[..., list[Candidate]],
     space: Space,
     problem: Problem,
-    n: int | None,
+    estimator: Any,
     on_progress: Callable[[Progress], None] | None,
 ) -> list[Evaluated]:
     done: list[Evaluated] = []
     while True:
-        proposed = strategy(space, [item.result for item in done], n, problem.seed)
+        proposed = strategy(space, [item.result for item in done], estimator.n_candidates, problem.seed)
         if not proposed:
             break
-        done += evaluate(proposed, problem, len(done), on_progress)
+        done += evaluate(proposed, problem, len(done), on_progress, estimator.n_jobs)
     if not done:
         raise SearchError("the strategy proposed no candidate: give a larger space")
     return done

@@ -75,8 +75,8 @@ class Problem:
 
     def data(self) -> Data:
         return Data(
-            torch.from_numpy(self.numbers).to(self.dtype),
+            torch.tensor(self.numbers, dtype=self.dtype),
             torch.from_numpy(self.codes.astype(np.int64)),
-            torch.from_numpy(np.ascontiguousarray(self.y)),
+            torch.tensor(self.y),
             self.sample_weight,
         )

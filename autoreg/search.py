@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,6 @@ from autoreg.problem import Problem
 from autoreg.results import CandidateResult
 from autoreg.space import Candidate
 from autoreg.stacking import mix, signature
-from autoreg.threads import threads_for
 from autoreg.threads import Stopped, side_by_side
 from autoreg.tracking import OnProgress, Tracker
 from autoreg.training import CandidateOutcome, Data, MemberSpec, OnEpoch, StackSpec, train_stack
@@ -233,8 +232,7 @@ def _train(stack: list[_Built], problem: Problem, data: Data, on_epoch: OnEpoch)
     """Train a stack; when something in it raises, each candidate alone, so that only the culprit fails."""
     try:
         spec = _spec(stack, problem)
-        with threads_for(spec):
-            outcomes = train_stack(spec, data, on_epoch)
+        outcomes = train_stack(spec, data, on_epoch)
     except Stopped:
         raise
     except Exception as error:  # a part from a plugin or a user may raise anything

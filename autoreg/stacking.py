@@ -13,6 +13,7 @@ The names of parameters and buffers stay those of a single module, so a member's
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
@@ -64,6 +65,10 @@ def _comparable(value: Any) -> Hashable:
     except TypeError:
         return id(value)
     return type(value), value
+
+
+GENERATOR = threading.Lock()
+"""Held by whoever seeds torch's global generator and draws from it."""
 
 
 def stack_modules(modules: Sequence[nn.Module], seeds: Sequence[int] | None = None) -> nn.Module:
@@ -209,7 +214,8 @@ class Mapped:
             count = rows if counts is None else counts[m]
             own = {name: tensors[m] for name, tensors in split.items()}
             views = {name: tensor[m] for name, tensor in buffers.items()}
-            with torch.random.fork_rng(devices=[]):
+            # torch's generator is one for all threads
+            with GENERATOR, torch.random.fork_rng(devices=[]):
                 torch.manual_seed(mix(seed, self.step))
                 output = functional_call(self.template, (own, views), tuple(x[m, :count] for x in inputs))
             missing = rows - count

@@ -10,7 +10,6 @@ import numpy as np
 
 from autoreg.inputs import Data
 from autoreg.results import Progress
-from autoreg.threads import threads_for
 from autoreg.threads import cores, one_thread
 from autoreg.training import CandidateOutcome, StackSpec, seconds_per_epoch
 
