@@ -42,12 +42,7 @@ def cv_results(results: SearchResults) -> dict[str, Any]:
     }
     names = sorted({name for row in rows for name in row.candidate.parameters})  # type: ignore[union-attr]
     for name in names:
-        values = [row.candidate.parameters.get(name, np.ma.masked) for row in rows]  # type: ignore[union-attr]
-        column = np.ma.masked_all(len(rows), dtype=object)
-        for i, value in enumerate(values):
-            if value is not np.ma.masked:
-                column[i] = value
-        table[f"param_{name}"] = column
+        table[f"param_{name}"] = _column([row.candidate.parameters for row in rows], name)  # type: ignore[union-attr]
     table["params"] = [dict(row.candidate.parameters) for row in rows]  # type: ignore[union-attr]
     for k in range(results.n_folds):
         table[f"split{k}_test_score"] = scores[:, k]
@@ -55,6 +50,16 @@ def cv_results(results: SearchResults) -> dict[str, Any]:
     table["std_test_score"] = scores.std(axis=1)
     table["rank_test_score"] = np.array([1 + int((order > value).sum()) for value in order], dtype=np.int32)
     return table
+
+
+def _column(parameters: Sequence[Mapping[str, Any]], name: str) -> np.ma.MaskedArray:
+    """One parameter of all candidates, masked where a candidate has none; of objects unless all are numbers."""
+    given = {i: own[name] for i, own in enumerate(parameters) if name in own}
+    numbers = all(isinstance(value, (bool, int, float, np.bool_, np.number)) for value in given.values())
+    column = np.ma.masked_all(len(parameters), dtype=np.array(list(given.values())).dtype if numbers else object)
+    for i, value in given.items():
+        column[i] = value
+    return column
 
 
 def results_to_json(results: SearchResults) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from autoreg.errors import AutoregError, ContractError, SearchError
+from autoreg.errors import AutoregError, ContractError, OptionError, SearchError
 from autoreg.limits import check_candidate
 from autoreg.member import Member, has_views
 from autoreg.parts import Recipe, resolve
@@ -151,6 +151,8 @@ def evaluate(
 
 def _build(index: int, candidate: Candidate, problem: Problem) -> _Built:
     check_candidate(candidate)
+    if candidate["early_stopping"] and not problem.choose_epoch:
+        raise OptionError("early_stopping=True: this strategy runs all epochs; vary max_epochs instead")
     recipe = resolve(candidate)
     members = []
     for k, fold in enumerate(problem.folds):

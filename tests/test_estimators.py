@@ -557,6 +557,7 @@ WRONG = [
     (search, {"activations": []}, OptionError, "activations=[]: give a list"),
     (search, {"n_candidates": 0}, OptionError, "n_candidates=0"),
     (search, {"precision": "half"}, OptionError, "no precision 'half'"),
+    (search, {"space": {"early_stopping": [True]}}, OptionError, "this strategy runs all epochs; vary max_epochs"),
     (search, {"cv": 1}, OptionError, "cv"),
 ]  # fmt: skip
 
