@@ -129,7 +129,9 @@ class NeuralRegressor(_TableRegressor):
         Stop after `n_iter_no_change` epochs without a better score on validation rows and keep the best epoch.
     validation_fraction : float
         Share of the rows set aside when `early_stopping` and no `X_val` is given.
-    n_iter_no_change : int
+    n_iter_no_change : int or float
+        A float is a multiple of the best epoch so far, and at least a fifth of all epochs: a schedule that returns to
+        zero gets better in longer and longer cycles.
     encoding_options, network_options, loss_options, optimizer_options : dict or None
         Options of the named parts; also reached as ``network__depth`` by `set_params` and `GridSearchCV`.
     random_state : int, RandomState or None
@@ -174,7 +176,7 @@ class NeuralRegressor(_TableRegressor):
         target_scaling: str | None = "standard",
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
+        n_iter_no_change: float = 10,
         encoding_options: dict[str, Any] | None = None,
         network_options: dict[str, Any] | None = None,
         loss_options: dict[str, Any] | None = None,

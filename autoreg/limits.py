@@ -39,9 +39,11 @@ def check_candidate(candidate: Candidate) -> None:
     rate = candidate["learning_rate"]
     if not _is_number(rate) or not 0 < rate < math.inf:
         raise OptionError(f"learning_rate={rate!r}: give a number above 0")
-    for name in ("max_epochs", "n_iter_no_change"):
-        if not _is_count(candidate[name]):
-            raise OptionError(f"{name}={candidate[name]!r}: give a whole number of at least 1")
+    if not _is_count(candidate["max_epochs"]):
+        raise OptionError(f"max_epochs={candidate['max_epochs']!r}: give a whole number of at least 1")
+    patience = candidate["n_iter_no_change"]
+    if not _is_count(patience) and not (isinstance(patience, float) and 0 < patience < math.inf):
+        raise OptionError(f"n_iter_no_change={patience!r}: give a whole number of at least 1, or a multiple above 0.0")
     size = candidate["batch_size"]
     if size != "auto" and not _is_count(size):
         raise OptionError(f"batch_size={size!r}: give 'auto' or a whole number of at least 1")

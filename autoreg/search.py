@@ -224,7 +224,7 @@ def _spec(stack: Sequence[_Built], problem: Problem) -> StackSpec:
         int(candidate["max_epochs"]),
         problem.metric.over_members(),
         problem.choose_epoch,
-        int(candidate["n_iter_no_change"]) if candidate["early_stopping"] else None,
+        candidate["n_iter_no_change"] if candidate["early_stopping"] else None,
         problem.dtype,
         problem.half,
     )

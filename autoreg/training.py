@@ -80,8 +80,9 @@ class StackSpec:
         zeros for padding.
     choose_epoch : bool
         Keep the weights of the epoch with the best mean score over a candidate's members, instead of the last.
-    patience : int or None
-        A candidate leaves after this many epochs without a better score.
+    patience : int, float or None
+        A candidate leaves after this many epochs without a better score; a float is a multiple of the best epoch,
+        and at least a fifth of all epochs.
     half : bool
         Matrix products in bfloat16.
     """
@@ -90,7 +91,7 @@ class StackSpec:
     max_epochs: int
     score: Score
     choose_epoch: bool = True
-    patience: int | None = None
+    patience: float | None = None
     dtype: torch.dtype = torch.float32
     half: bool = False
 
@@ -152,6 +153,14 @@ def train_stack(spec: StackSpec, data: Data, on_epoch: OnEpoch | None = None) ->
             break
     run.finish()
     return list(run.outcomes.values())
+
+
+def wait_for(spec: StackSpec, best: int) -> float:
+    """How many epochs after its best one a candidate may go on."""
+    assert spec.patience is not None
+    if isinstance(spec.patience, int):
+        return spec.patience
+    return max(spec.patience * best, spec.max_epochs / 5)
 
 
 def seconds_per_epoch(spec: StackSpec, data: Data, steps: int = 3) -> float:
@@ -287,7 +296,9 @@ class StackRun:
             if (scored and better and self.spec.choose_epoch) or (last and not (self.spec.choose_epoch and scored)):
                 outcome.epoch, outcome.score = epoch, mean
                 self._note(outcome, places, predictions, scores)
-            elif self.spec.patience is not None and epoch - outcome.epoch >= self.spec.patience:
+            elif self.spec.patience is not None and epoch - outcome.epoch >= _epochs_left(
+                self.spec.patience, outcome.epoch
+            ):
                 leaving += places
         if leaving:
             self._leave(set(leaving))

@@ -48,10 +48,11 @@ def random(space: Space, results: Sequence[CandidateResult], n: int | None, seed
 EFFORT = {"quick": (4, 0.25), "balanced": (8, 1.0), "thorough": (24, 6.0)}
 """Candidates, and training work relative to balanced."""
 
-WORK = 3e12
+WORK = 1e12
 """Multiplications of parameters with rows that a balanced plan spends, all candidates and folds together."""
 
-MOST_EPOCHS = 256
+EPOCHS = {"quick": (4, 64), "balanced": (8, 256), "thorough": (16, 512)}
+"""Fewest and most epochs."""
 
 
 def portfolio(space: Space, results: Sequence[CandidateResult], n: int | None, seed: int) -> list[Candidate]:
@@ -78,12 +79,12 @@ def portfolio(space: Space, results: Sequence[CandidateResult], n: int | None, s
 
 
 def _epochs(space: Space, count: int, effort: float) -> int:
-    """Epochs that the plan's work pays for, between 10 and `MOST_EPOCHS`."""
+    """Epochs that the plan's work pays for."""
     size = space.size
     parameters = (8 * size["n_features"] + 2 * WIDTH) * WIDTH
     per_epoch = size["n_rows"] * size["n_folds"] * count * parameters
-    most = MOST_EPOCHS if space.effort != "quick" else MOST_EPOCHS // 4
-    return int(np.clip(effort * WORK / per_epoch, 10, most))
+    fewest, most = EPOCHS[space.effort]
+    return int(np.clip(effort * WORK / per_epoch, fewest, most))
 
 
 WIDTH = 128
@@ -96,6 +97,9 @@ COMMON: dict[str, Any] = {
     "optimizer": "adamw",
     "optimizer__beta2": 0.95,
     "schedule": "coslog4",
+    # its zero points lie at 1/15, 3/15, 7/15 and 15/15: a best epoch at one of them is given until the next
+    "early_stopping": True,
+    "n_iter_no_change": 2.2,
 }
 """What the portfolio's configurations share: RealMLP's recipe in small (arXiv 2407.04491)."""
 
