@@ -296,9 +296,7 @@ class StackRun:
             if (scored and better and self.spec.choose_epoch) or (last and not (self.spec.choose_epoch and scored)):
                 outcome.epoch, outcome.score = epoch, mean
                 self._note(outcome, places, predictions, scores)
-            elif self.spec.patience is not None and epoch - outcome.epoch >= _epochs_left(
-                self.spec.patience, outcome.epoch
-            ):
+            elif self.spec.patience is not None and epoch - outcome.epoch >= wait_for(self.spec, outcome.epoch):
                 leaving += places
         if leaving:
             self._leave(set(leaving))
