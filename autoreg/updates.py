@@ -75,9 +75,7 @@ class OptimizerGroup:
         options: dict[str, Any] = {}
         for name, value in first.options.items():
             values = [part.options[name] for part in self.parts]
-            options[name] = (
-                value if all(v == value for v in values) else torch.tensor(values, dtype=torch.float64)
-            )
+            options[name] = value if all(v == value for v in values) else torch.tensor(values, dtype=torch.float64)
         return first.make(**options)
 
     def _named(self, flat: Tensor) -> Tensors:
