@@ -81,6 +81,16 @@ PARTS = ("encoding", "network", "activation", "optimizer", "loss")
     show_default=True,
     help="Where chance starts: equal seeds, equal models.",
 )
+@click.option(
+    "--jobs", type=click.IntRange(1), metavar="N", help="Cores to train on; the result is the same.  [default: all]"
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    default="auto",
+    show_default=True,
+    help="Of the matrix products while training; auto takes bfloat16 where the processor has tiles for it.",
+)
 @click.option("--weight", metavar="COLUMN", help="Weights of the rows; the column is no feature.")
 @click.option("--ignore", metavar="COLUMN", multiple=True, help="A column that is no feature; may be repeated.")
 @click.option("--categorical", metavar="COLUMN", multiple=True, help="A column of categories; may be repeated.")
@@ -171,7 +181,7 @@ def _estimator(
     from autoreg.space import parse_dimension
 
     load_with(plugins)
-    search["n_candidates"] = search.pop("candidates")
+    search["n_candidates"], search["n_jobs"] = search.pop("candidates"), search.pop("jobs")
     search["scoring"] = as_metric(search.pop("metric")).name
     registry().get("strategy", search["strategy"])
     for kind, option in zip(PARTS, ("encodings", "networks", "activations", "optimizers", "losses"), strict=True):
