@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 from sklearn.utils.validation import has_fit_parameter
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from autoreg.encoding import TableLayout
 from autoreg.folds import Fold
@@ -156,10 +158,17 @@ def fit_companion(
 @contextmanager
 def _quietly(n_values: int) -> Iterator[None]:
     """Without warnings, and on a small table with one thread: starting and joining more takes longer than they save."""
-    with warnings.catch_warnings(), threadpool_limits(1 if n_values < MANY_VALUES else None, "openmp"):
+    limit = 1 if n_values < MANY_VALUES else None
+    with warnings.catch_warnings(), _libraries(len(sys.modules)).limit(limits=limit, user_api="openmp"):
         # a user can do nothing about how well conditioned a baseline is
         warnings.simplefilter("ignore")
         yield
+
+
+@lru_cache(maxsize=1)
+def _libraries(n_modules: int) -> ThreadpoolController:
+    """The loaded libraries that have threads; looked for again after an import, for that takes as long as a fit."""
+    return ThreadpoolController()
 
 
 def _matrix(numbers: NDArray[np.float32], codes: NDArray[np.int32]) -> Floats:
