@@ -171,6 +171,8 @@ def _call_as_taught(
     required arguments are the number of features and the number of outputs.
     """
     offers: dict[str, Any] = {"n_features": n_features, "n_outputs": n_outputs, "activation": activation}
+    for name in make.keywords if isinstance(make, partial) else ():
+        offers.pop(name, None)  # the user has bound it
     parameters = [
         p for p in _signature(make).values()
         if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)

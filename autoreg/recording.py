@@ -155,6 +155,8 @@ def estimator_from_json(estimator: Any, data: Any, model: FittedModel) -> None:
     ModelFileError
         When it is not of the form that `estimator_to_json` writes, or does not go with the model.
     """
+    name = type(estimator).__name__
+    read_field(data, "class", lambda value: value == name, "a kind of regressor")
     known = estimator.get_params(deep=False)
     given = read_field(data, "parameters", is_object, "an object")
     n_columns, n_targets = len(model.schema.columns), len(model.manifest["targets"])
@@ -170,7 +172,7 @@ def estimator_from_json(estimator: Any, data: Any, model: FittedModel) -> None:
         estimator.feature_names_in_ = np.asarray([c.name for c in model.schema.columns], dtype=object)
     estimator._y_ndim, estimator._y_dtype = y_ndim, np.dtype(y_dtype)
     estimator.n_outputs_ = n_targets
-    if "leaderboard" in model.manifest:
+    if name == "AutoRegressor":
         estimator.results_ = results_from_json(model.manifest)
         best = estimator.results_.best
         estimator.n_splits_ = estimator.results_.n_folds
