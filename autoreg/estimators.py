@@ -6,101 +6,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import torch
-from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, RegressorMixin
+from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from autoreg import fitting, recording
-from autoreg.arguments import read_for_predict
+from autoreg.base import TableRegressor
 from autoreg.errors import OptionError
 from autoreg.model import FittedModel
-from autoreg.persistence import read_model, write_model
+from autoreg.persistence import read_model
 from autoreg.space import DEFAULTS, PARTS, Candidate
 
 OPTION_PARTS = tuple(part for part in PARTS if part != "activation")
 
 
-class _TableRegressor(RegressorMixin, BaseEstimator):
-    """What both estimators share: reading tables, predicting, saving."""
-
-    model_: FittedModel
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        tags.input_tags.sparse = True
-        tags.input_tags.string = True
-        tags.input_tags.categorical = True
-        tags.target_tags.multi_output = True
-        tags.target_tags.single_output = True
-        return tags
-
-    def predict(self, X: ArrayLike) -> NDArray[np.floating]:
-        """Predict the target.
-
-        Parameters
-        ----------
-        X : array-like or DataFrame of shape (n_samples, n_features)
-            A DataFrame's columns are found by name; their order and further columns do not matter.
-
-        Returns
-        -------
-        array of shape (n_samples,) or (n_samples, n_targets)
-            As `y` was at `fit`; float64, or float32 if `y` was float32.
-
-        Raises
-        ------
-        SchemaError
-            When a column is missing or has another kind than at `fit`.
-        """
-        check_is_fitted(self)
-        prediction = self.model_.predict(read_for_predict(self, X))
-        if self._y_ndim == 1:
-            prediction = prediction[:, 0]
-        return prediction.astype(self._y_dtype, copy=False)
-
-    def to_torch(self) -> torch.nn.Module:
-        """The trained model as a plain `nn.Module` in evaluation mode.
-
-        Returns
-        -------
-        nn.Module
-            With one member, no encoding and no target scaling the user's or built-in network itself. Otherwise a
-            module with ``forward(numbers, codes=None)``, numbers (B, Dn) with NaN where missing and codes (B, Dc) of
-            `schema_.encode`, that returns (B, O) predictions in the target's units.
-        """
-        check_is_fitted(self)
-        return self.model_.to_torch()
-
-    def save(self, path: str | Path, *, force: bool = False) -> None:
-        """Write the model to one file that holds numbers and names, no code.
-
-        Parameters
-        ----------
-        path : str or Path
-            Usually ends in ``.safetensors``.
-        force : bool
-            Replace an existing file.
-
-        Raises
-        ------
-        OptionError
-            When the file exists and `force` is False.
-        """
-        check_is_fitted(self)
-        manifest = {**self.model_.to_manifest(), "estimator": recording.estimator_to_json(self)}
-        write_model(path, manifest, self.model_.tensors(), force=force)
-
-    @property
-    def schema_(self) -> Any:
-        """Names and kinds of the columns, as found at `fit`."""
-        return self.model_.schema
-
-
-class NeuralRegressor(_TableRegressor):
+class NeuralRegressor(TableRegressor):
     """Train one neural network.
 
     Parameters
@@ -271,7 +191,7 @@ class NeuralRegressor(_TableRegressor):
         return self
 
 
-class AutoRegressor(_TableRegressor):
+class AutoRegressor(TableRegressor):
     """Search for the best network by cross-validation.
 
     Parameters

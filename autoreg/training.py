@@ -163,32 +163,6 @@ def wait_for(spec: StackSpec, best: int) -> float:
     return max(spec.patience * best, spec.max_epochs / 5)
 
 
-def seconds_per_epoch(spec: StackSpec, data: Data, steps: int = 3) -> float:
-    """How long an epoch takes on this machine, measured on a few steps of a copy.
-
-    Parameters
-    ----------
-    spec : StackSpec
-        Stays as it is.
-    data : Data
-    steps : int
-
-    Returns
-    -------
-    float
-        Seconds for training and validation, seen as a fourth of as many rows at a third of the work.
-    """
-    run = StackRun(spec, data)
-    batches = run.batches.epoch(1, spec.dtype)
-    rates = run._learning_rates(1)
-    run.stack.train()
-    run.train_step(batches, 0, rates[0])
-    begin = time.perf_counter()
-    for s in range(steps):
-        run.train_step(batches, s % batches.n_steps, rates[s % batches.n_steps])
-    return (time.perf_counter() - begin) / steps * batches.n_steps * (1 + 1 / 12)
-
-
 class StackRun:
     """The state of a stack in training."""
 
@@ -218,7 +192,7 @@ class StackRun:
     def train_epoch(self, epoch: int) -> Tensor:
         """One pass over each member's rows; returns the mean training loss, (M,)."""
         batches = self.batches.epoch(epoch, self.spec.dtype)
-        rates = self._learning_rates(epoch)
+        rates = self.learning_rates(epoch)
         total = torch.zeros(len(self.members), dtype=self.spec.dtype)
         self.stack.train()
         for s in range(batches.n_steps):
@@ -264,7 +238,7 @@ class StackRun:
         target = self.data.target[rows]
         return ((target - self.stack.center.unsqueeze(1)) / self.stack.spread.unsqueeze(1)).to(self.spec.dtype)
 
-    def _learning_rates(self, epoch: int) -> Tensor:
+    def learning_rates(self, epoch: int) -> Tensor:
         """(S, M): each step's learning rates."""
         steps = self.batches.n_steps
         table = np.zeros((max(steps), len(self.members)))
