@@ -10,14 +10,14 @@ from typing import Any
 
 DOCS = Path(__file__).parent.parent / "docs"
 BLOCK = re.compile(r"^```python\n(.*?)^```(?:\n\n```text\n(.*?)^```)?", re.DOTALL | re.MULTILINE)
+CONSOLE = re.compile(r"^```console\n(.*?)^```", re.DOTALL | re.MULTILINE)
 NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 
 
-def run_page(name: str, keep: dict[str, Any] | None = None) -> int:
+def run_page(name: str, compare: bool = True) -> int:
     """Run a page's Python blocks one after the other, in one namespace; returns how many there are."""
     page = DOCS / name
-    namespace: dict[str, Any] = {} if keep is None else keep
-    namespace["__name__"] = page.stem
+    namespace: dict[str, Any] = {"__name__": page.stem}
     blocks = list(BLOCK.finditer(page.read_text(encoding="utf-8")))
     for block in blocks:
         code, shown = block.groups()
@@ -25,8 +25,18 @@ def run_page(name: str, keep: dict[str, Any] | None = None) -> int:
         with contextlib.redirect_stdout(printed):
             exec(compile(code, str(page), "exec"), namespace)
         found = "\n".join(line.rstrip() for line in printed.getvalue().rstrip().splitlines())
-        assert alike(found, (shown or "").rstrip()), f"{page} shows\n{shown}\nand prints\n{found}"
+        assert not compare or alike(found, (shown or "").rstrip()), f"{page} shows\n{shown}\nand prints\n{found}"
     return len(blocks)
+
+
+def commands(name: str) -> dict[str, str]:
+    """The commands that a page shows at a prompt, each with what it shows below."""
+    text = "\n".join(CONSOLE.findall((DOCS / name).read_text(encoding="utf-8")))
+    found = {}
+    for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
+        command, _, shown = part.partition("\n")
+        found[command] = shown
+    return found
 
 
 def alike(found: str, shown: str) -> bool:
