@@ -156,7 +156,7 @@ def _build(index: int, candidate: Candidate, problem: Problem) -> _Built:
     recipe = resolve(candidate)
     members = []
     for k, fold in enumerate(problem.folds):
-        seed = mix(problem.seed, index, k) if problem.own_seeds else problem.seed
+        seed = mix(problem.seed, candidate.fingerprint, k) if problem.own_seeds else problem.seed
         center, spread = problem.target_scale(k)
         if not recipe.scales_target:
             center, spread = torch.zeros_like(center), torch.ones_like(spread)

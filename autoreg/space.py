@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from hashlib import sha256
 from typing import Any
 
 from autoreg.errors import OptionError, unknown
@@ -69,6 +70,16 @@ class Candidate:
         return {name[len(prefix) :]: value for name, value in self.parameters.items() if name.startswith(prefix)}
 
     @cached_property
+    def fingerprint(self) -> int:
+        """A number that tells candidates apart, whatever their order, process or machine.
+
+        >>> Candidate({"activation": "relu"}).fingerprint == Candidate({}).fingerprint
+        True
+        """
+        named = {name: _plain(value) for name, value in {**DEFAULTS, **self.parameters}.items()}
+        return int.from_bytes(sha256(repr(sorted(named.items())).encode()).digest()[:8], "big")
+
+    @cached_property
     def label(self) -> str:
         """A short description that tells candidates apart."""
         sizes = ", ".join(f"{key}={short(value)}" for key, value in self.options("network").items())
@@ -80,6 +91,12 @@ class Candidate:
         if self["optimizer"] != DEFAULTS["optimizer"]:
             words.append(short(self["optimizer"]))
         return " ".join([*words, f"lr {self['learning_rate']:.4g}"])
+
+
+def _plain(value: Any) -> str:
+    """A value as text that is the same in every process: an object by its name, not its place in memory."""
+    value = value.item() if getattr(value, "shape", None) == () else value  # a NumPy number
+    return repr(value) if isinstance(value, (str, int, float, bool, type(None))) else short(value)
 
 
 def short(value: Any) -> str:
@@ -131,14 +148,19 @@ def as_dimensions(space: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None)
         For a dimension that is neither a non-empty list nor a distribution.
     """
     alternatives = [space or {}] if isinstance(space, Mapping) or space is None else list(space)
-    for alternative in alternatives:
-        for name, values in alternative.items():
-            if hasattr(values, "rvs"):
-                continue
-            if isinstance(values, str) or not isinstance(values, Iterable) or not list(values):
-                raise OptionError(f"space {name}={values!r}: give a non-empty list of values or a scipy distribution")
-            check_parameter(name)
-    return tuple(dict(alternative) for alternative in alternatives)
+    return tuple({name: _values(name, given) for name, given in one.items()} for one in alternatives)
+
+
+def _values(name: str, given: Any) -> Any:
+    """A list of values, or a distribution."""
+    if not hasattr(given, "rvs"):
+        # made a list before it is looked at: a generator can be read only once
+        values = [] if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
+        if not values:
+            raise OptionError(f"space {name}={given!r}: give a non-empty list of values or a scipy distribution")
+        given = values
+    check_parameter(name)
+    return given
 
 
 def check_parameter(name: str) -> None:

@@ -477,6 +477,12 @@ def test_name_lists_restrict_the_search(table):
     assert {p["network"] for p in chosen.cv_results_["params"]} == {"linear"}
 
 
+def test_values_of_a_space_come_in_any_container(table):
+    space = {"learning_rate": np.array([0.01]), "max_epochs": range(1, 3), "activation": (n for n in ("relu", "tanh"))}
+    found = search(space=space).fit(*table).cv_results_["params"]
+    assert [(p["activation"], p["max_epochs"]) for p in found] == [("relu", 1), ("relu", 2), ("tanh", 1), ("tanh", 2)]
+
+
 def test_a_strategy_of_the_user(table):
     from autoreg.space import Candidate
 
