@@ -69,6 +69,7 @@ class Encoded(nn.Module):
         _check(embedding_size >= 1, "embedding_size", embedding_size, "at least 1")
         _check(max_slots >= 3, "max_slots", max_slots, "at least 3")
         self.scaling = scaling
+        self.n_numbers = layout.n_numbers
         self.embedding = embedding if layout.n_numbers else None
         self.flags = MissingFlags(statistics) if any(layout.may_miss) else None
         self.one_hot = nn.ModuleList()
@@ -86,14 +87,26 @@ class Encoded(nn.Module):
 
     def forward(self, numbers: Tensor, codes: Tensor) -> Tensor:
         """(..., B, Dn) with NaN and (..., B, Dc) -> (..., B, D)."""
-        scaled = self.scaling(numbers)
-        parts = [scaled if self.embedding is None else self.embedding(scaled)]
+        return self.learned(*self.fixed(numbers, codes))
+
+    def fixed(self, numbers: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """What does not change in training, (..., B, Dn + Df): scaled numbers, flags, one-hot columns; and codes."""
+        parts = [self.scaling(numbers)]
         if self.flags is not None:
             parts.append(self.flags(numbers))
         parts += [part(codes) for part in self.one_hot]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1), codes
+
+    def learned(self, features: Tensor, codes: Tensor) -> Tensor:
+        """The rest, from what `fixed` gave."""
+        if self.embedding is None and self.embedded is None:
+            return features
+        parts = [features]
+        if self.embedding is not None:
+            parts = [self.embedding(features[..., : self.n_numbers]), features[..., self.n_numbers :]]
         if self.embedded is not None:
             parts.append(self.embedded(codes))
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+        return torch.cat(parts, dim=-1)
 
 
 class Untouched(nn.Module):
