@@ -67,7 +67,7 @@ def _comparable(value: Any) -> Hashable:
     return type(value), value
 
 
-GENERATOR = threading.Lock()
+GENERATOR = threading.RLock()
 """Held by whoever seeds torch's global generator and draws from it."""
 
 

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from joblib import parallel_config
+from sklearn.model_selection import GridSearchCV
 
 from autoreg import AutoRegressor, NeuralRegressor, load, search
 from autoreg.folds import make_folds
@@ -138,6 +140,21 @@ def test_the_number_of_jobs_changes_no_bit(houses):
     alone, beside = (planned(n_jobs=n).fit(X, y) for n in (1, 3))
     assert_same_tensors(tensors_of(alone), tensors_of(beside))
     assert np.array_equal(alone.cv_results_["mean_test_score"], beside.cv_results_["mean_test_score"])
+
+
+def test_fits_in_threads_give_the_same_bits(houses):
+    """torch's generator is one for all of a user's threads."""
+    X, y = houses[FEATURES], houses["price"]
+    grid = {"network__depth": [1, 2], "network__dropout": [0.0, 0.2], "activation": ["relu", "tanh"], "max_epochs": [2]}
+
+    def found(n_jobs):
+        with parallel_config("threading", n_jobs=n_jobs):
+            searched = GridSearchCV(NeuralRegressor(random_state=0), grid, cv=3, refit=False).fit(X, y)
+        return searched.cv_results_["mean_test_score"]
+
+    expected = found(1)
+    for _ in range(2):
+        assert np.array_equal(found(4), expected)
 
 
 def test_fitting_leaves_the_generators_of_the_user_alone(houses):
