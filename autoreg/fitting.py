@@ -110,7 +110,7 @@ def fit_search(estimator: Any, X: Any, y: Any, sample_weight: Any, validation: V
     metric = as_metric(estimator.scoring)
     folds = _folds(estimator, table, groups, seed)
     settings = {name: facts.get(name, True) for name in ("own_seeds", "choose_epoch")}
-    half = half_pays(estimator.precision, facts)
+    half = half_pays(estimator.precision, facts, len(table.y))
     problem = _problem(table, schema, folds, metric, seed=seed, half=half, **settings)
     space = _space(estimator, problem)
     with show_progress(estimator.verbose) as on_progress:
@@ -150,12 +150,13 @@ def _check_options(estimator: Any) -> None:
         raise OptionError(f"n_candidates={n!r}: give a whole number of at least 1, or None")
 
 
-def half_pays(precision: str, facts: Mapping[str, Any]) -> bool:
+def half_pays(precision: str, facts: Mapping[str, Any], n_rows: int) -> bool:
     """Whether to train in bfloat16: when asked to, or where strategy and processor are made for it."""
     if precision not in ("auto", "float32", "bfloat16"):
         raise OptionError(unknown("precision", precision, ["auto", "float32", "bfloat16"]))
     if precision == "auto":
-        return bool(facts.get("half", False)) and torch.cpu._is_amx_tile_supported()
+        # in the small batches of a small table the casts take longer than the products
+        return bool(facts.get("half", False)) and n_rows >= 100 and torch.cpu._is_amx_tile_supported()
     return precision == "bfloat16"
 
 
