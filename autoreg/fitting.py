@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.utils import check_consistent_length
 
 import autoreg
 from autoreg.arguments import TrainingTable, Validation, as_seed, read_for_fit
@@ -108,6 +109,8 @@ def fit_search(estimator: Any, X: Any, y: Any, sample_weight: Any, validation: V
     schema = infer_schema(table.frame.iloc[: table.n_train], **getattr(estimator, "_column_kinds", {}))
     seed = as_seed(estimator.random_state)
     metric = as_metric(estimator.scoring)
+    if groups is not None:
+        check_consistent_length(X, groups)
     folds = _folds(estimator, table, groups, seed)
     settings = {name: facts.get(name, True) for name in ("own_seeds", "choose_epoch")}
     half = half_pays(estimator.precision, facts, len(table.y))

@@ -10,6 +10,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import polars
+import pyarrow
 import pytest
 import sklearn
 import torch
@@ -314,6 +315,51 @@ def test_an_array_after_a_frame_warns_as_in_scikit_learn(table):
     assert not hasattr(refitted, "feature_names_in_")
 
 
+def test_names_that_are_no_texts_are_places(table):
+    X, y = table[0].set_axis([7, 5, 6], axis=1), table[1]
+    model = small().fit(X, y)
+    assert not hasattr(model, "feature_names_in_")
+    expected = model.predict(X)
+    assert np.array_equal(model.predict(X.to_numpy()), expected)
+    assert np.array_equal(model.predict(X.set_axis([1, 2, 3], axis=1)), expected)
+
+
+def test_a_frame_after_an_array_keeps_its_types(houses):
+    X = houses[["area", "sold", "town"]]
+    model = small().fit(X.to_numpy(), houses["price"])
+    assert [column.kind for column in model.schema_.columns] == ["number", "date", "category"]
+    with pytest.warns(UserWarning, match="was fitted without feature names"):
+        prediction = model.predict(X.astype({"town": "category"}))
+    assert np.array_equal(prediction, model.predict(X.to_numpy()))
+
+
+def test_a_pyarrow_table(houses):
+    X, y = houses[FEATURES], houses["price"]
+    arrow = pyarrow.Table.from_pandas(X)
+    model = small().fit(arrow, pyarrow.Table.from_pandas(houses[["price"]]))
+    assert model.feature_names_in_.tolist() == FEATURES
+    assert model.model_.manifest["targets"] == ["price"]
+    assert np.array_equal(model.predict(arrow)[:, 0], small().fit(X, y).predict(X))
+
+
+def test_validation_rows_have_the_columns_of_the_training_rows(houses):
+    X, y = houses[FEATURES], houses["price"]
+    model = small(early_stopping=True)
+    expected = model.fit(X[:80], y[:80], X_val=X[80:], y_val=y[80:]).predict(X)
+    turned = X[80:][FEATURES[::-1]].assign(more=1)
+    assert np.array_equal(model.fit(X[:80], y[:80], X_val=turned, y_val=y[80:]).predict(X), expected)
+    assert np.array_equal(model.fit(X[:80], y[:80], X_val=X[80:].to_numpy(), y_val=y[80:]).predict(X), expected)
+    for options, message in (
+        ({"X_val": X[80:].drop(columns="town"), "y_val": y[80:]}, "X_val lacks columns of X: 'town'"),
+        ({"X_val": X[80:].to_numpy()[:, 1:], "y_val": y[80:]}, "X_val has 5 features, but X is expecting 6"),
+        ({"X_val": X[80:], "y_val": houses[["price", "area"]][80:]}, "y_val has 2 targets, y 1"),
+        ({"X_val": X[80:], "y_val": y[70:]}, "inconsistent numbers of samples"),
+        ({"sample_weight_val": np.ones(40)}, "sample_weight_val is of the rows of X_val"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.fit(X[:80], y[:80], **options)
+
+
 # Routing
 
 
@@ -371,8 +417,9 @@ def test_cv_as_scikit_learn_means_it(table):
     assert np.array_equal(listed.predict(X), search(cv=KFold(3)).fit(X, y).predict(X))
     assert np.array_equal(search(cv=iter(splits)).fit(X, y).predict(X), listed.predict(X))
     assert search(cv=None).fit(X, y).n_splits_ == 5
-    grouped = search(cv=None).fit(X, y, groups=groups)
-    assert grouped.n_splits_ == 5
+    assert search(cv=None).fit(X, y, groups=groups).n_splits_ == 5
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        search(cv=GroupKFold(3)).fit(X, y, groups=groups[:-1])
 
 
 def test_row_numbers_of_cv_are_those_of_the_table_as_given(table):
@@ -565,6 +612,8 @@ WRONG = [
     (search, {"precision": "half"}, OptionError, "no precision 'half'"),
     (search, {"space": {"early_stopping": [True]}}, OptionError, "this strategy runs all epochs; vary max_epochs"),
     (search, {"cv": 1}, OptionError, "cv"),
+    (search, {"random_state": -1}, OptionError, "random_state=-1: give a whole number from 0"),
+    (small, {"random_state": "one"}, OptionError, "random_state='one': give a whole number from 0"),
 ]  # fmt: skip
 
 
