@@ -25,7 +25,7 @@ from autoreg.parts import POINTS, activation_factory, resolve
 from autoreg.plugins import registry
 from autoreg.registry import Owner
 from autoreg.space import Candidate, short
-from autoreg.stacking import GENERATOR
+from autoreg.stacking import drawing
 from autoreg.strictjson import quoted
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _described_activation(value: Any) -> Any:
     if isinstance(value, Mapping) or value is None:  # from a file, as it was there
         return value
     try:
-        with GENERATOR, torch.random.fork_rng(devices=[]):
+        with drawing(0):
             return _described(activation_factory(value)(), value)
     except TypeError:  # a class that needs arguments: no network used it
         return {"label": short(value)}

@@ -21,7 +21,7 @@ from autoreg.plugins import registry
 from autoreg.registry import Entry
 from autoreg.schedules import SCHEDULES, Schedule
 from autoreg.space import Candidate, short
-from autoreg.stacking import GENERATOR, mix
+from autoreg.stacking import drawing, mix
 from autoreg.training import LossPart
 from autoreg.updates import OptimizerPart
 
@@ -67,9 +67,7 @@ class Recipe:
         ContractError
             When the network does not take what the encoding gives, or gives another shape than (B, O).
         """
-        # torch's generator is one for all threads
-        with GENERATOR, torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed & 0x7FFFFFFFFFFFFFFF)
+        with drawing(seed):
             encoding = self.make_encoding(statistics)
             n_features, n_outputs = int(encoding.n_features), len(center) * self.outputs_per_target  # type: ignore[arg-type]
             network = self.make_network(n_features, n_outputs, self.make_activation)

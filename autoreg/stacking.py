@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
@@ -67,8 +69,23 @@ def _comparable(value: Any) -> Hashable:
     return type(value), value
 
 
-GENERATOR = threading.RLock()
-"""Held by whoever seeds torch's global generator and draws from it."""
+_GENERATOR = threading.RLock()
+
+
+@contextmanager
+def drawing(seed: int) -> Iterator[None]:
+    """Draws from torch's generator come from `seed`, one thread at a time; its state before comes back.
+
+    >>> before = torch.get_rng_state()
+    >>> with drawing(0):
+    ...     _ = torch.rand(1)
+    >>> torch.equal(torch.get_rng_state(), before)
+    True
+    """
+    with _GENERATOR, torch.random.fork_rng(devices=[]):
+        # torch.manual_seed takes a hundred times as long, and seeds other devices for good
+        torch.default_generator.manual_seed(seed & 0x7FFFFFFFFFFFFFFF)
+        yield
 
 
 def stack_modules(modules: Sequence[nn.Module], seeds: Sequence[int] | None = None) -> nn.Module:
@@ -166,7 +183,8 @@ class Mapped:
     reason : str
         Why the members run one at a time.
     counts : list of int or None
-        How many of the B rows are real for each member; the others are padding. Set by the engine for each step.
+        How many of the B rows are real for each member; the others are padding. A member without any is not run, and
+        its buffers stay as they are.
     """
 
     def __init__(self, stacked: nn.Module, template: nn.Module, seeds: Iterable[int]) -> None:
@@ -174,21 +192,30 @@ class Mapped:
         self.one_at_a_time: bool | None = None
         self.reason = ""
         self.counts: list[int] | None = None
-        self.step = 0
+        self.steps = np.zeros(len(self.seeds), dtype=np.int64)
+        # a call lends the template the members' tensors, and a fitted model may be asked from several threads
+        self.lock = threading.Lock()
 
     def keep(self, members: Sequence[int]) -> None:
         """Go on with some members only."""
         self.seeds = [self.seeds[m] for m in members]
+        self.steps = self.steps[list(members)]
         self.counts = None
 
+    def begin_step(self, counts: NDArray[np.int64], rows: int) -> None:
+        """Say how many of the step's rows are real for each member."""
+        self.counts = counts.tolist() if counts.min() < rows else None
+        self.steps += counts > 0
+
     def __call__(self, *inputs: Tensor) -> Tensor:
-        self.template.train(self.stacked.training)
-        if self.one_at_a_time is None:
-            self.one_at_a_time = self._must_separate(*inputs)
-        parameters, buffers = self._tensors()
-        if self.one_at_a_time:
-            return self._loop(parameters, buffers, self.counts, *inputs)
-        return self._vmap(parameters, buffers, *inputs)
+        with self.lock:
+            self.template.train(self.stacked.training)
+            if self.one_at_a_time is None:
+                self.one_at_a_time = self._must_separate(*inputs)
+            parameters, buffers = self._tensors()
+            if self.one_at_a_time:
+                return self._loop(parameters, buffers, self.counts, *inputs)
+            return self._vmap(parameters, buffers, *inputs)
 
     def _tensors(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         return dict(self.stacked.named_parameters()), dict(self.stacked.named_buffers())
@@ -208,25 +235,27 @@ class Mapped:
     ) -> Tensor:
         # unbind once: selecting member by member would add M full-size gradients
         split = {name: tensor.unbind() for name, tensor in parameters.items()}
-        outputs = []
+        outputs: list[Tensor | None] = []
         rows = inputs[0].shape[1]
         for m, seed in enumerate(self.seeds):
             count = rows if counts is None else counts[m]
+            if not count:
+                outputs.append(None)
+                continue
             own = {name: tensors[m] for name, tensors in split.items()}
             views = {name: tensor[m] for name, tensor in buffers.items()}
-            # torch's generator is one for all threads
-            with GENERATOR, torch.random.fork_rng(devices=[]):
-                torch.manual_seed(mix(seed, self.step))
-                output = functional_call(self.template, (own, views), tuple(x[m, :count] for x in inputs))
-            missing = rows - count
-            outputs.append(torch.cat([output, output.new_zeros(missing, *output.shape[1:])]) if missing else output)
-        return torch.stack(outputs)
+            with drawing(mix(seed, int(self.steps[m]))):
+                outputs.append(functional_call(self.template, (own, views), tuple(x[m, :count] for x in inputs)))
+        # padding repeats a row: what stands behind may have no finite value at zero
+        filler = next(output[:1].detach() for output in outputs if output is not None)
+        return torch.stack([_padded(output, filler, rows) for output in outputs])
 
     @torch.no_grad()
     def _must_separate(self, *inputs: Tensor) -> bool:
         """Whether vmap refuses the module, or gives other numbers than one member at a time on few rows."""
         few = [x[:, :8].detach() for x in inputs]
-        fewer = [x[:, :5] for x in few]
+        n_fewer = max(2, few[0].shape[1] * 5 // 8)
+        fewer = [x[:, :n_fewer] for x in few]
         parameters, buffers = self._tensors()
 
         def fresh() -> dict[str, Tensor]:
@@ -241,10 +270,17 @@ class Mapped:
         if not torch.allclose(alone, together, rtol=1e-3, atol=1e-5, equal_nan=True):
             self.reason = "vmap gives other numbers"
         elif not torch.allclose(
-            alone[:, :5], self._loop(parameters, fresh(), None, *fewer), rtol=1e-3, atol=1e-5, equal_nan=True
+            alone[:, :n_fewer], self._loop(parameters, fresh(), None, *fewer), rtol=1e-3, atol=1e-5, equal_nan=True
         ):
             self.reason = "rows depend on each other"
         return bool(self.reason)
+
+
+def _padded(output: Tensor | None, filler: Tensor, rows: int) -> Tensor:
+    if output is None:
+        return filler.expand(rows, *filler.shape[1:])
+    missing = rows - len(output)
+    return torch.cat([output, output[:1].detach().expand(missing, *output.shape[1:])]) if missing else output
 
 
 def mapped_forwards(stack: nn.Module) -> list[Mapped]:

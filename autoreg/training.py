@@ -205,8 +205,7 @@ class StackRun:
         rows, weight, counts = batches.step(s)
         idle = np.flatnonzero(counts == 0).tolist()
         for mapped in self.mapped:
-            mapped.counts = np.maximum(counts, 1).tolist() if counts.min() < rows.shape[1] else None
-            mapped.step += 1
+            mapped.begin_step(counts, rows.shape[1])
         output = self.inputs.forward(rows).to(self.spec.dtype)
         target = self._scaled_target(rows)
         losses = (self._row_losses(output, target) * weight).sum(1)

@@ -1,5 +1,7 @@
 """A stack of members trains to the same numbers as each member alone, whatever the network."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -60,6 +62,13 @@ class WithDropout(Taught):
         return self.output(nn.functional.dropout(torch.relu(self.hidden(x)), 0.3, self.training))
 
 
+class WithLogarithm(Branching):
+    """One at a time, and never zero."""
+
+    def forward(self, x):
+        return super().forward(x).abs() + 0.1
+
+
 class Cube(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -106,6 +115,10 @@ def by_name(beta=0.9):
 
 def squared(prediction, target):
     return (prediction - target).square().mean(-1)
+
+
+def logarithmic(prediction, target):
+    return (prediction.log() - target.abs().log1p()).square().mean(-1)
 
 
 def absolute(prediction, target):
@@ -208,11 +221,13 @@ def test_patience_ends_a_candidate_at_its_best_epoch():
     assert (outcome.epoch, len(outcome.curve)) == (1, 4)
 
 
-def test_a_member_without_a_batch_does_not_change():
-    """Uneven folds: the shorter member rests while the longer one goes on, its momentum included."""
+@pytest.mark.parametrize("network", [plain, WithBatchNorm, WithDropout, WithLogarithm], ids=lambda n: n.__name__)
+def test_a_member_without_a_batch_does_not_change(network):
+    """Uneven folds: the shorter member rests while the longer one goes on; momentum, running means and draws too."""
     data = table()
     rows = np.arange(N)
-    specs = members(plain, data, candidates=1, folds=2)
+    loss = logarithmic if network is WithLogarithm else squared
+    specs = members(network, data, candidates=1, folds=2, losses=(loss,))
     short = MemberSpec(**{**specs[0].__dict__, "train": rows[:40], "valid": rows[150:]})
     long = MemberSpec(**{**specs[1].__dict__, "train": rows[:150], "valid": rows[150:]})
     together = run([short, long], data, choose_epoch=False)[0]
@@ -241,6 +256,22 @@ def test_every_row_is_seen_once_an_epoch():
             seen += rows[member][weights[member] > 0].tolist()
             assert int((weights[member] > 0).sum()) == counts[member]
         assert sorted(seen) == list(expected)
+
+
+def test_rows_that_depend_on_each_other_are_noticed_in_a_small_step():
+    stack = stack_modules([WithBatchNorm() for _ in range(2)])
+    stack(torch.randn(2, 4, D))
+    assert [mapped.one_at_a_time for mapped in mapped_forwards(stack)] == [True]
+
+
+def test_several_threads_may_ask_one_stack():
+    stack = stack_modules([Taught() for _ in range(3)]).eval()
+    inputs = [torch.randn(3, 200, D) for _ in range(4)]
+    with torch.no_grad():
+        expected = [stack(x) for x in inputs]
+        with ThreadPoolExecutor(4) as pool:
+            asked = [(place, pool.submit(stack, inputs[place])) for _ in range(100) for place in range(4)]
+            assert all(torch.equal(future.result(), expected[place]) for place, future in asked)
 
 
 @pytest.mark.parametrize(
