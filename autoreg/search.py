@@ -6,6 +6,7 @@ import copy
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -173,7 +174,7 @@ def _build(index: int, candidate: Candidate, problem: Problem) -> _Built:
                 float(candidate["learning_rate"]),
                 recipe.schedule,
                 batch_size(candidate["batch_size"], len(fold.train)),
-                _encoding_key(candidate, k),
+                _encoding_key(candidate, k, module.encoding),
             )
         )
         # .to() rounded the target's scale to the members' precision
@@ -195,10 +196,12 @@ def batch_size(value: int | str, n_rows: int) -> int:
     return max(1, min(int(value), n_rows))
 
 
-def _encoding_key(candidate: Candidate, fold: int) -> Hashable:
+def _encoding_key(candidate: Candidate, fold: int, module: nn.Module) -> Hashable:
     encoding = candidate["encoding"]
     options = tuple(sorted((name, repr(value)) for name, value in candidate.options("encoding").items()))
-    return (encoding if isinstance(encoding, str) or encoding is None else id(encoding), options, fold)
+    # an encoding may have drawn its buffers under the member's seed
+    buffers = sha256(b"".join(buffer.numpy().tobytes() for buffer in module.buffers())).digest()
+    return (encoding if isinstance(encoding, str) or encoding is None else id(encoding), options, fold, buffers)
 
 
 def _stacks(built: Sequence[_Built]) -> list[list[_Built]]:

@@ -109,17 +109,25 @@ def stack_modules(modules: Sequence[nn.Module], seeds: Sequence[int] | None = No
     >>> stack(torch.zeros(2, 5, 3)).shape, stack.weight.shape
     (torch.Size([2, 5, 2]), torch.Size([2, 2, 3]))
     """
+    return _stack(modules, seeds or range(len(modules)), {})
+
+
+def _stack(modules: Sequence[nn.Module], seeds: Iterable[int], made: dict[Any, Any]) -> nn.Module:
+    """The stack of modules; `made` holds that of every part so far, so that what members use twice stays one."""
     first = modules[0]
+    if id(first) in made:
+        return made[id(first)]
     if type(first) is nn.Linear or type(first) in ELEMENTWISE or type(first) in CONTAINERS or _leads(first):
-        stacked = _shell(modules)
+        stacked = _shell(modules, made)
         for name in first._modules:
             children = [module._modules[name] for module in modules]
-            stacked._modules[name] = None if children[0] is None else stack_modules(children, seeds)  # type: ignore[arg-type]
+            stacked._modules[name] = None if children[0] is None else _stack(children, seeds, made)  # type: ignore[arg-type]
         if type(first) is nn.Linear:
             stacked.forward = _LinearForward(stacked)
-        return stacked
-    stacked = _deep_shell(modules)
-    stacked.forward = Mapped(stacked, copy.deepcopy(first), seeds or range(len(modules)))
+    else:
+        stacked = _deep_shell(modules, made)
+        stacked.forward = Mapped(stacked, copy.deepcopy(first), seeds)
+    made[id(first)] = stacked
     return stacked
 
 
@@ -128,20 +136,18 @@ def _leads(module: nn.Module) -> bool:
     return bool(vars(type(module)).get("leading_axes", False))
 
 
-def _shell(modules: Sequence[nn.Module]) -> nn.Module:
+def _shell(modules: Sequence[nn.Module], made: dict[Any, Any]) -> nn.Module:
     """A copy of the first module with its own tensors stacked and its children left out."""
     first = modules[0]
     stacked = copy.copy(first)
     stacked._parameters, stacked._buffers, stacked._modules = {}, {}, {}
     for name, parameter in first._parameters.items():
-        stacked._parameters[name] = (
-            None
-            if parameter is None
-            else nn.Parameter(
+        if parameter is not None and id(parameter) not in made:
+            made[id(parameter)] = nn.Parameter(
                 torch.stack([module._parameters[name].detach() for module in modules]),  # type: ignore[union-attr]
                 requires_grad=parameter.requires_grad,
             )
-        )
+        stacked._parameters[name] = None if parameter is None else made[id(parameter)]
     for name, buffer in first._buffers.items():
         stacked._buffers[name] = (
             None if buffer is None else torch.stack([module._buffers[name] for module in modules])  # type: ignore[misc]
@@ -149,12 +155,14 @@ def _shell(modules: Sequence[nn.Module]) -> nn.Module:
     return stacked
 
 
-def _deep_shell(modules: Sequence[nn.Module]) -> nn.Module:
-    stacked = _shell(modules)
-    for name, child in modules[0]._modules.items():
-        children = [module._modules[name] for module in modules]
-        stacked._modules[name] = None if child is None else _deep_shell(children)  # type: ignore[arg-type]
-    return stacked
+def _deep_shell(modules: Sequence[nn.Module], made: dict[Any, Any]) -> nn.Module:
+    key = "shell", id(modules[0])
+    if key not in made:
+        made[key] = stacked = _shell(modules, made)
+        for name, child in modules[0]._modules.items():
+            children = [module._modules[name] for module in modules]
+            stacked._modules[name] = None if child is None else _deep_shell(children, made)  # type: ignore[arg-type]
+    return made[key]
 
 
 class _LinearForward:
@@ -294,18 +302,21 @@ class Snapshot:
     def __init__(self, stack: nn.Module, members: Sequence[int], store: FlatParameters) -> None:
         index = torch.as_tensor(members)
         self.flat = store.flat[index]
-        others = {name: t.detach() for name, t in state_tensors(stack).items() if name not in store.parameters}
-        self.others = {name: tensor[index] for name, tensor in others.items()}
+        state, trained = state_tensors(stack), {id(tensor): name for name, tensor in store.parameters.items()}
+        self.trained = {name: trained[id(tensor)] for name, tensor in state.items() if id(tensor) in trained}
+        self.others = {name: t.detach()[index] for name, t in state.items() if id(t) not in trained}
 
     def states(self, store: FlatParameters) -> list[dict[str, Tensor]]:
         """Each member's tensors, under a single module's names."""
-        tensors = {**self.others, **store.views(self.flat)}
+        views = store.views(self.flat)
+        tensors = {**self.others, **{name: views[first] for name, first in self.trained.items()}}
         return [{name: tensor[m].clone() for name, tensor in tensors.items()} for m in range(len(self.flat))]
 
 
 def state_tensors(stack: nn.Module) -> dict[str, Tensor]:
-    """Every parameter and buffer by name, non-persistent buffers too."""
-    return {**dict(stack.named_parameters()), **dict(stack.named_buffers())}
+    """Every parameter and buffer by name, by all its names; non-persistent buffers too."""
+    parameters, buffers = stack.named_parameters(remove_duplicate=False), stack.named_buffers(remove_duplicate=False)
+    return {**dict(parameters), **dict(buffers)}
 
 
 def keep_members(stack: nn.Module, members: Sequence[int]) -> None:

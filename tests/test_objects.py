@@ -28,11 +28,13 @@ from own_parts import (
     two_layers,
 )  # fmt: skip
 from pages import run_page
+from sklearn.model_selection import KFold
 from torch import Tensor, nn
 
 from autoreg import AutoRegressor, NeuralRegressor, from_torch_optim
 from autoreg.encoding import FoldStatistics, TableLayout
 from autoreg.errors import AutoregError, ContractError, OptionError, SearchError
+from autoreg.frames import as_frame
 from autoreg.parts import RowLoss, activation_factory, resolve
 from autoreg.space import Candidate
 from autoreg.stacking import signature
@@ -464,3 +466,32 @@ def test_objects_that_do_not_fit_come_last_and_the_others_go_on(table: Table) ->
     ) as caught:
         search(networks=["linear"], losses=[averaging, Averaging]).fit(*table)
     assert str(caught.value).isprintable()
+
+
+class Drawn(nn.Module):
+    """An encoding that draws its buffers, and learns nothing."""
+
+    leading_axes = True
+    n_features = 4
+
+    def __init__(self, statistics: FoldStatistics) -> None:
+        super().__init__()
+        self.register_buffer("directions", torch.randn(statistics.layout.n_numbers, 4))
+
+    def forward(self, numbers: Tensor, codes: Tensor) -> Tensor:
+        return torch.sin(numbers @ self.directions)
+
+
+def test_an_encoding_that_draws_its_buffers_is_each_members_own(table: Table) -> None:
+    def two_rates(space: object, results: list[object], n: int | None, seed: int) -> list[Candidate]:
+        common = {"encoding": Drawn, "network": "linear", "max_epochs": 20}
+        return [] if results else [Candidate({**common, "learning_rate": rate}) for rate in (1e-6, 0.05, 1e-6, 1e-6)]
+
+    X, y = table
+    folds = list(KFold(3).split(X))
+    found = AutoRegressor(two_rates, cv=folds, ensemble=False, companions=None, random_state=0, verbose=0).fit(X, y)
+    assert found.best_index_ == 1
+    members = found.model_.predict_members(as_frame(X))
+    for k, (_, valid) in enumerate(folds):
+        error = float(np.sqrt(np.mean((members[k, valid, 0] - y[valid]) ** 2)))
+        assert error == pytest.approx(found.results_.best.rmse[k], rel=1e-4)

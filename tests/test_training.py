@@ -62,6 +62,23 @@ class WithDropout(Taught):
         return self.output(nn.functional.dropout(torch.relu(self.hidden(x)), 0.3, self.training))
 
 
+class Tied(nn.Module):
+    """Two layers with one weight, one of them used twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.output = nn.Linear(D, D), nn.Linear(D, D), nn.Linear(D, 1)
+        self.second.weight = self.first.weight
+
+    def forward(self, x):
+        return self.output(torch.tanh(self.second(torch.tanh(self.first(x)))))
+
+
+def used_twice():
+    layer = nn.Linear(D, D)
+    return nn.Sequential(layer, nn.Tanh(), layer, nn.Tanh(), nn.Linear(D, 1))
+
+
 class WithLogarithm(Branching):
     """One at a time, and never zero."""
 
@@ -179,6 +196,22 @@ def test_a_stack_equals_its_members_alone(network):
         assert np.abs(prediction - alone).max() < 1e-9
     chosen = run(specs, data)
     assert largest_difference(chosen, [run(specs[3 * c : 3 * c + 3], data)[0] for c in range(3)]) < 1e-9
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("network", [Tied, used_twice])
+def test_what_a_network_uses_twice_stays_one(network, half):
+    data = table()
+    specs = members(network, data, candidates=1)
+    (outcome,) = run(specs, data, half=half)
+    for spec, state, prediction in zip(specs, outcome.states, outcome.predictions, strict=True):
+        assert set(state) == set(spec.module.state_dict())
+        spec.module.load_state_dict(state)
+        again = spec.module(data.numbers[spec.valid], data.codes[spec.valid])
+        expected = spec.module.original_units(again, None, views=False).detach().numpy()
+        assert np.abs(prediction - expected).max() < (0.1 if half else 1e-9)
+    name, twin = ("first", "second") if network is Tied else ("0", "2")
+    assert torch.equal(state[f"network.{name}.weight"], state[f"network.{twin}.weight"])
 
 
 @pytest.mark.parametrize("make", [momentum, by_name])
