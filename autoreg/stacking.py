@@ -123,7 +123,7 @@ def _stack(modules: Sequence[nn.Module], seeds: Iterable[int], made: dict[Any, A
             children = [module._modules[name] for module in modules]
             stacked._modules[name] = None if children[0] is None else _stack(children, seeds, made)  # type: ignore[arg-type]
         if type(first) is nn.Linear:
-            stacked.forward = _LinearForward(stacked)
+            stacked.forward = LinearForward(stacked)
     else:
         stacked = _deep_shell(modules, made)
         stacked.forward = Mapped(stacked, copy.deepcopy(first), seeds)
@@ -165,7 +165,7 @@ def _deep_shell(modules: Sequence[nn.Module], made: dict[Any, Any]) -> nn.Module
     return made[key]
 
 
-class _LinearForward:
+class LinearForward:
     """`nn.Linear` over a leading axis."""
 
     def __init__(self, module: nn.Module) -> None:
@@ -296,29 +296,6 @@ def mapped_forwards(stack: nn.Module) -> list[Mapped]:
     return [module.forward for module in stack.modules() if isinstance(module.forward, Mapped)]
 
 
-class Snapshot:
-    """Members' parameters and buffers as they are now; taken in a few large copies, named only when asked for."""
-
-    def __init__(self, stack: nn.Module, members: Sequence[int], store: FlatParameters) -> None:
-        index = torch.as_tensor(members)
-        self.flat = store.flat[index]
-        state, trained = state_tensors(stack), {id(tensor): name for name, tensor in store.parameters.items()}
-        self.trained = {name: trained[id(tensor)] for name, tensor in state.items() if id(tensor) in trained}
-        self.others = {name: t.detach()[index] for name, t in state.items() if id(t) not in trained}
-
-    def states(self, store: FlatParameters) -> list[dict[str, Tensor]]:
-        """Each member's tensors, under a single module's names."""
-        views = store.views(self.flat)
-        tensors = {**self.others, **{name: views[first] for name, first in self.trained.items()}}
-        return [{name: tensor[m].clone() for name, tensor in tensors.items()} for m in range(len(self.flat))]
-
-
-def state_tensors(stack: nn.Module) -> dict[str, Tensor]:
-    """Every parameter and buffer by name, by all its names; non-persistent buffers too."""
-    parameters, buffers = stack.named_parameters(remove_duplicate=False), stack.named_buffers(remove_duplicate=False)
-    return {**dict(parameters), **dict(buffers)}
-
-
 def keep_members(stack: nn.Module, members: Sequence[int]) -> None:
     """Shrink a stack to the given members, in that order; parameters are left to `FlatParameters.keep`."""
     index = torch.as_tensor(members)
@@ -328,102 +305,6 @@ def keep_members(stack: nn.Module, members: Sequence[int]) -> None:
                 module._buffers[name] = buffer[index.to(buffer.device)]
         if isinstance(module.forward, Mapped):
             module.forward.keep(members)
-
-
-class FlatParameters:
-    """All trained parameters of a stack in one (M, P) tensor, of which the parameters are views.
-
-    An elementwise optimizer then needs a handful of large operations. A matrix of `nn.Linear` lies transposed,
-    (M, in, out) in memory, which is what the matrix product of a step reads.
-
-    Parameters
-    ----------
-    stack : nn.Module
-    half : bool
-        Give the matrices of `nn.Linear` to the stack in bfloat16; the numbers that the optimizer changes stay as
-        they are.
-
-    Attributes
-    ----------
-    flat : Tensor, (M, P)
-    names : list of str
-        The matrices of `nn.Linear` first.
-    """
-
-    def __init__(self, stack: nn.Module, half: bool = False) -> None:
-        linear = {
-            f"{prefix}.weight" if prefix else "weight"
-            for prefix, module in stack.named_modules()
-            if isinstance(module.forward, _LinearForward)
-        }
-        trained = {name: p for name, p in stack.named_parameters() if p.requires_grad}
-        self.names = sorted(trained, key=lambda name: name not in linear)
-        self.parameters: dict[str, nn.Parameter] = {name: trained[name] for name in self.names}
-        self._linear = {name: name in linear for name in self.names}
-        self._sizes = {name: parameter[0].numel() for name, parameter in self.parameters.items()}
-        self._shapes = {name: parameter.shape[1:] for name, parameter in self.parameters.items()}
-        self._n_linear = sum(size for name, size in self._sizes.items() if self._linear[name])
-        state = state_tensors(stack)
-        self.flat = torch.zeros(len(next(iter(state.values()))) if state else 0, 0)
-        if self.names:
-            self.flat = torch.cat([self._block(name, p.data) for name, p in self.parameters.items()], dim=1)
-        self._half = half
-        self._bind()
-
-    def _block(self, name: str, tensor: Tensor) -> Tensor:
-        tensor = tensor.mT if self._linear[name] else tensor
-        return tensor.reshape(tensor.shape[0], -1)
-
-    def views(self, flat: Tensor, linear_only: bool = False) -> dict[str, Tensor]:
-        """An (M', P) tensor as named tensors of the parameters' shapes."""
-        out, start = {}, 0
-        for name in self.names:
-            if linear_only and not self._linear[name]:
-                break
-            block = flat[:, start : start + self._sizes[name]]
-            shape = self._shapes[name]
-            if self._linear[name]:
-                out[name] = block.view(-1, shape[1], shape[0]).mT
-            else:
-                out[name] = block.view(-1, *shape)
-            start += self._sizes[name]
-        return out
-
-    def _bind(self) -> None:
-        views = self.views(self.flat)
-        if self._half:
-            self._shadow = self.flat[:, : self._n_linear].to(torch.bfloat16)
-            views.update(self.views(self._shadow, linear_only=True))
-        for name, view in views.items():
-            self.parameters[name].data = view
-
-    def changed(self) -> None:
-        """Called after `flat` was changed in place: brings the bfloat16 matrices up to date."""
-        if self._half:
-            self._shadow.copy_(self.flat[:, : self._n_linear])
-
-    def flatten(self, tensors: Sequence[Tensor | None]) -> Tensor:
-        """Tensors in the parameters' order, such as gradients, as one (M, P) tensor; None counts as zeros."""
-        blocks = [
-            self._block(name, self.parameters[name].new_zeros(self.parameters[name].shape) if t is None else t)
-            for name, t in zip(self.names, tensors, strict=True)
-        ]
-        return torch.cat(blocks, dim=1).to(self.flat.dtype)
-
-    def repeat(self, values: dict[str, Any]) -> Tensor:
-        """One number per parameter spread over its elements, (P,)."""
-        parts = [torch.full((self._sizes[name],), float(values[name]), dtype=self.flat.dtype) for name in self.names]
-        return torch.cat(parts)
-
-    def keep(self, members: Sequence[int]) -> None:
-        """Go on with some members only."""
-        self.load(self.flat[torch.as_tensor(members)].contiguous())
-
-    def load(self, flat: Tensor) -> Tensor:
-        """Use other values, (M, P); returns those used before."""
-        before, self.flat = self.flat, flat
-        self._bind()
-        return before
 
 
 def mix(*numbers: int) -> int:

@@ -17,8 +17,9 @@ from torch import Tensor
 from autoreg.batches import Batches, EpochBatches, Order
 from autoreg.inputs import Data, Inputs
 from autoreg.member import Member, Point, has_views, step_buffers
+from autoreg.parameters import FlatParameters, Snapshot
 from autoreg.schedules import Schedule
-from autoreg.stacking import FlatParameters, Snapshot, keep_members, mapped_forwards, stack_modules
+from autoreg.stacking import keep_members, mapped_forwards, stack_modules
 from autoreg.updates import OptimizerPart, Updates, infer_roles
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from autoreg.gradients import GradientTransform, Role, Tensors, map_state
-from autoreg.stacking import FlatParameters
+from autoreg.parameters import FlatParameters
 
 
 @dataclass(frozen=True)

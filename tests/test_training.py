@@ -11,7 +11,8 @@ from autoreg import schedules
 from autoreg.batches import Batches, Order
 from autoreg.gradients import GradientTransform, over_members
 from autoreg.member import Member
-from autoreg.stacking import FlatParameters, Snapshot, mapped_forwards, stack_modules
+from autoreg.parameters import FlatParameters, Snapshot
+from autoreg.stacking import mapped_forwards, stack_modules
 from autoreg.training import Data, LossPart, MemberSpec, StackSpec, negative_rmse, train_stack
 from autoreg.updates import OptimizerPart
 
