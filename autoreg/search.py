@@ -70,7 +70,8 @@ class _Built:
         return (
             candidate["max_epochs"],
             self.recipe.outputs_per_target,
-            candidate["n_iter_no_change"] if candidate["early_stopping"] else None,
+            # 10 and 10.0 are equal, and mean different things
+            repr(candidate["n_iter_no_change"]) if candidate["early_stopping"] else None,
             max(member.batch_size for member in self.members),
             signature(self.members[0].module),
         )

@@ -65,13 +65,22 @@ def side_by_side(work: Sequence[Callable[[threading.Event], T]], n_jobs: int | N
     many = cores() if n_jobs is None or n_jobs < 1 else n_jobs
     if min(many, len(work)) < 2:
         return [alone(function) for function in work]
-    with ThreadPoolExecutor(min(many, len(work)), thread_name_prefix="stack") as pool:
-        futures = [pool.submit(alone, function) for function in work]
-        try:
-            wait(futures, return_when=FIRST_EXCEPTION)
-        finally:
-            if not all(future.done() and future.exception() is None for future in futures):
-                stop.set()
-                for future in futures:
-                    future.cancel()
+    before = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(min(many, len(work)), thread_name_prefix="stack") as pool:
+            futures = [pool.submit(alone, function) for function in work]
+            try:
+                wait(futures, return_when=FIRST_EXCEPTION)
+            finally:
+                if not all(future.done() and future.exception() is None for future in futures):
+                    stop.set()
+                    for future in futures:
+                        future.cancel()
+    finally:
+        # what a thread sets is also what the process's later threads begin with
+        torch.set_num_threads(before)
+    errors = [error for future in futures if not future.cancelled() and (error := future.exception())]
+    # those that were stopped come after the one that stopped them
+    for error in sorted(errors, key=lambda error: isinstance(error, Stopped)):
+        raise error
     return [future.result() for future in futures]

@@ -159,9 +159,9 @@ def train_stack(spec: StackSpec, data: Data, on_epoch: OnEpoch | None = None) ->
 def wait_for(spec: StackSpec, best: int) -> float:
     """How many epochs after its best one a candidate may go on."""
     assert spec.patience is not None
-    if isinstance(spec.patience, int):
-        return spec.patience
-    return max(spec.patience * best, spec.max_epochs / 5)
+    if isinstance(spec.patience, float):
+        return max(spec.patience * best, spec.max_epochs / 5)
+    return spec.patience
 
 
 class StackRun:
@@ -262,8 +262,13 @@ class StackRun:
             mean = float(np.mean([scores[m] for m in places]))
             if scored:
                 outcome.curve.append(mean)
-            if not all(finite[m] for m in places) or (scored and not np.isfinite(mean)):
+            if not all(finite[m] for m in places):
                 outcome.failure = f"not finite in epoch {epoch}: a smaller learning rate may help"
+            elif scored and not np.isfinite(mean):
+                outcome.failure = (
+                    f"score not finite in epoch {epoch}: a smaller learning rate, or more validation rows, may help"
+                )
+            if outcome.failure:
                 leaving += places
                 continue
             better = mean > outcome.score

@@ -251,8 +251,15 @@ def test_a_candidate_that_leaves_does_not_change_the_others():
 def test_patience_ends_a_candidate_at_its_best_epoch():
     data = table()
     specs = [MemberSpec(**{**spec.__dict__, "learning_rate": 0.0}) for spec in members(plain, data, candidates=1)]
-    (outcome,) = run(specs, data, epochs=50, patience=3)
-    assert (outcome.epoch, len(outcome.curve)) == (1, 4)
+    for patience, epochs in ((3, 4), (np.int64(3), 4), (3.0, 11)):
+        (outcome,) = run(specs, data, epochs=50, patience=patience)
+        assert (outcome.epoch, len(outcome.curve)) == (1, epochs)
+
+
+def test_a_metric_that_cannot_be_computed_is_not_blamed_on_the_learning_rate_alone():
+    data = table()
+    undefined = StackSpec(members(plain, data, candidates=1), 2, lambda y, p, w: y.new_full((len(y),), torch.nan))
+    assert train_stack(undefined, data)[0].failure.startswith("score not finite in epoch 1")
 
 
 @pytest.mark.parametrize("network", [plain, WithBatchNorm, WithDropout, WithLogarithm], ids=lambda n: n.__name__)
