@@ -98,7 +98,11 @@ def _read_validation(
     target_val = as_target(y_val)
     if target_val.shape[1] != target.shape[1]:
         raise DataError(f"y_val has {target_val.shape[1]} targets, y {target.shape[1]}: give as many")
-    return frame_val, target_val, check_weight(weight_val, len(frame_val))
+    weight = check_weight(weight_val, len(frame_val))
+    if weight is None:
+        return frame_val, target_val, None
+    kept = np.flatnonzero(weight > 0)
+    return frame_val.iloc[kept], target_val[kept], weight[kept]
 
 
 def as_target(y: Any) -> Floats:

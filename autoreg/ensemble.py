@@ -54,12 +54,13 @@ def greedy_weights(
     best_score, best_counts = -np.inf, counts
     for step in range(1, steps + 1):
         scores = [score(y, (total + p) / step, sample_weight) for p in predictions]
-        choice = int(np.nanargmax(scores))
+        # a metric may be undefined on few rows; then the first stands for all
+        choice = int(np.argmax(np.nan_to_num(scores, nan=-np.inf)))
         total += predictions[choice]
         counts = counts.copy()
         counts[choice] += 1
         # a tie keeps the smaller ensemble
-        if scores[choice] > best_score + 1e-12 * abs(best_score if np.isfinite(best_score) else 0.0):
+        if step == 1 or scores[choice] > best_score + 1e-12 * abs(best_score if np.isfinite(best_score) else 0.0):
             best_score, best_counts = scores[choice], counts
     return best_counts / best_counts.sum()
 
@@ -73,12 +74,13 @@ def cross_fitted(
 ) -> tuple[Floats, list[float]]:
     """Out-of-fold predictions and scores of the ensemble itself, free of selection optimism.
 
-    For each part of the rows the weights are selected on the other parts.
+    For each part of the rows the weights are selected on the other parts; of a single part, every second row's on the
+    rows between.
 
     Parameters
     ----------
     parts : sequence of array of int
-        Disjoint rows, such as the folds' validation rows.
+        Disjoint rows, such as the folds' validation rows; at least two rows in all.
 
     Returns
     -------
@@ -89,13 +91,12 @@ def cross_fitted(
     """
     everything = np.concatenate(list(parts))
     ensemble = np.full_like(y, np.nan)
-    scores = []
-    for part in parts:
-        rest = np.setdiff1d(everything, part)
-        rows = rest if len(rest) else part
-        weights = greedy_weights(
-            predictions[:, rows], y[rows], None if sample_weight is None else sample_weight[rows], score
-        )
+
+    def weight(rows: NDArray[np.int64]) -> Floats | None:
+        return None if sample_weight is None else sample_weight[rows]
+
+    for part in parts if len(parts) > 1 else [everything[::2], everything[1::2]]:
+        rows = np.setdiff1d(everything, part)
+        weights = greedy_weights(predictions[:, rows], y[rows], weight(rows), score)
         ensemble[part] = np.tensordot(weights, predictions[:, part], axes=1)
-        scores.append(score(y[part], ensemble[part], None if sample_weight is None else sample_weight[part]))
-    return ensemble, scores
+    return ensemble, [score(y[part], ensemble[part], weight(part)) for part in parts]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from autoreg import AutoRegressor
 from autoreg.ensemble import cross_fitted, greedy_weights
 from autoreg.scoring import as_metric
 
@@ -39,6 +40,32 @@ def test_weights_for_a_part_do_not_see_its_target(candidates):
     changed[parts[2]] += 100
     after, _ = cross_fitted(predictions, changed, None, score, parts)
     np.testing.assert_array_equal(before[parts[2]], after[parts[2]])
+
+
+def test_one_part_is_cross_fitted_too():
+    rng = np.random.default_rng(0)
+    y, predictions = rng.normal(size=(40, 1)), rng.normal(size=(30, 40, 1))
+    prediction, (found,) = cross_fitted(predictions, y, None, as_metric("rmse").score, [np.arange(40)])
+    assert np.isfinite(prediction).all()
+    # nothing to be found in noise: selected and scored on the same rows it would look far better than zero
+    weights = greedy_weights(predictions, y, None, as_metric("rmse").score)
+    zero = as_metric("rmse").score(y, 0 * y)
+    assert as_metric("rmse").score(y, np.tensordot(weights, predictions, axes=1)) > zero > found
+
+
+def test_validation_rows_of_weight_zero_take_no_part():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(120, 2))
+    y, weight = X[:, 0] + rng.normal(size=120), np.tile([0.0, 1.0], 30)
+    search = AutoRegressor("grid", space={"learning_rate": [0.01, 0.1], "max_epochs": [3]}, scoring="mae",
+                           companions=None, random_state=0, verbose=0)  # fmt: skip
+    given = search.fit(X[:60], y[:60], X_val=X[60:], y_val=y[60:], sample_weight_val=weight).ensemble_score_
+    assert given == search.fit(X[:60], y[:60], X_val=X[61::2], y_val=y[61::2]).ensemble_score_
+
+
+def test_an_undefined_metric_leaves_the_first():
+    weights = greedy_weights(np.zeros((3, 1, 1)), np.zeros((1, 1)), None, lambda y, p, w=None: float("nan"))
+    assert weights.tolist() == [1, 0, 0]
 
 
 def test_cross_fitted_predicts_every_row_once(candidates):
