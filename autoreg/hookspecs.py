@@ -67,7 +67,9 @@ def register_encodings(register: Callable[..., None]) -> None:
     make : function ``(statistics, **options) -> nn.Module``; ``statistics`` is an
         ``autoreg.encoding.FoldStatistics`` of one fold's training rows. The module maps ``(numbers, codes)``,
         (..., B, Dn) float with NaN and (..., B, Dc) integer, to (..., B, D), and has an attribute ``n_features``
-        = D. Shapes depend on ``statistics.layout`` and the options alone.
+        = D. Shapes depend on ``statistics.layout`` and the options alone. Where part of the work does not change in
+        training, two methods save time: ``fixed(numbers, codes)`` gives other numbers and the same codes, computed once
+        for all rows, and ``learned`` of that pair equals the forward.
     """
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +29,8 @@ class Data:
 class Inputs:
     """What the stack's networks read: rows of a table encoded once, or encoded step by step.
 
-    An encoding without parameters is applied once to all rows, for each distinct `encoding_key`.
+    What does not change in training is computed once for all rows and each distinct `encoding_key`: an encoding
+    without parameters, or the part that an encoding offers as ``fixed``.
     """
 
     def __init__(
@@ -38,37 +39,43 @@ class Inputs:
         self.stack = stack
         self.numbers, self.codes = data.numbers.to(dtype), data.codes
         self.n_rows = len(self.numbers)
-        self.encoded: Tensor | None = None
         keys = list(dict.fromkeys(key for key, _ in encodings))
-        learned = any(True for _ in stack.encoding.parameters()) or None in keys
-        if not learned:
-            self.encoded = self._encode(dict(reversed(encodings)), keys, dtype)
         self.offset = torch.tensor([keys.index(key) * self.n_rows for key, _ in encodings])
+        self.learned: Callable[[Tensor, Tensor], Tensor] | None = stack.encoding
+        self.per_key = False
+        if None not in keys:
+            first = dict(reversed(encodings))
+            self._compute_once([first[key].eval().to(dtype) for key in keys])
 
     @torch.no_grad()
-    def _encode(self, first: dict[Hashable, nn.Module], keys: list[Hashable], dtype: torch.dtype) -> Tensor | None:
-        probe = first[keys[0]](self.numbers[:1], self.codes[:1])
-        if len(keys) * self.n_rows * probe.shape[-1] * probe.element_size() > ENCODED_BYTES:
-            return None
-        parts = []
-        for encoding in (first[key] for key in keys):
-            encoding = encoding.eval().to(dtype)
-            parts += [
-                encoding(numbers, codes)
-                for numbers, codes in zip(self.numbers.split(8192), self.codes.split(8192), strict=True)
-            ]
-        return torch.cat(parts)
+    def _compute_once(self, encodings: Sequence[nn.Module]) -> None:
+        """Replace the numbers by what does not change, (U * N, ...), where that fits into memory."""
+        whole = not any(True for _ in encodings[0].parameters())
+        if not whole and not (hasattr(encodings[0], "fixed") and hasattr(encodings[0], "learned")):
+            return
+
+        def once(encoding: nn.Module, numbers: Tensor, codes: Tensor) -> Tensor:
+            return encoding(numbers, codes) if whole else encoding.fixed(numbers, codes)[0]  # type: ignore[operator]
+
+        probe = once(encodings[0], self.numbers[:1], self.codes[:1])
+        if len(encodings) * self.n_rows * probe.shape[-1] * probe.element_size() > ENCODED_BYTES:
+            return
+        parts = [
+            once(encoding, numbers, codes)
+            for encoding in encodings
+            for numbers, codes in zip(self.numbers.split(8192), self.codes.split(8192), strict=True)
+        ]
+        self.numbers, self.per_key = torch.cat(parts), True
+        self.learned = None if whole else self.stack.encoding.learned  # type: ignore[assignment]
 
     def forward(self, rows: Tensor) -> Tensor:
         """The networks' output for rows (M, B)."""
-        if self.encoded is not None:
-            index = (rows + self.offset.unsqueeze(1)).flatten()
-            x = self.encoded.index_select(0, index).view(*rows.shape, -1)
-            return self.stack.network(x)
-        flat = rows.flatten()
-        numbers = self.numbers.index_select(0, flat).view(*rows.shape, -1)
-        codes = self.codes.index_select(0, flat).view(*rows.shape, -1)
-        return self.stack.network(self.stack.encoding(numbers, codes))
+        index = rows + self.offset.unsqueeze(1) if self.per_key else rows
+        numbers = self.numbers.index_select(0, index.flatten()).view(*rows.shape, -1)
+        if self.learned is None:
+            return self.stack.network(numbers)
+        codes = self.codes.index_select(0, rows.flatten()).view(*rows.shape, -1)
+        return self.stack.network(self.learned(numbers, codes))
 
     def keep(self, members: Sequence[int]) -> None:
         """Go on with some members only."""
