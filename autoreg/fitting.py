@@ -230,7 +230,7 @@ def _search(
 def _ensemble(
     results: SearchResults, evaluated: Sequence[Evaluated], problem: Problem, best: list[Part]
 ) -> tuple[SearchResults, list[Part]]:
-    """The greedy ensemble over all candidates; the best alone where that is as good."""
+    """The greedy ensemble over all candidates; the best alone where selection takes no second one."""
     usable = [item for item in evaluated if not item.result.failure and item.oof is not None]
     held_out = [fold.valid for fold in problem.folds]
     rows = np.unique(np.concatenate(held_out)) if held_out else np.zeros(0, dtype=np.int64)

@@ -68,8 +68,9 @@ def register_encodings(register: Callable[..., None]) -> None:
         ``autoreg.encoding.FoldStatistics`` of one fold's training rows. The module maps ``(numbers, codes)``,
         (..., B, Dn) float with NaN and (..., B, Dc) integer, to (..., B, D), and has an attribute ``n_features``
         = D. Shapes depend on ``statistics.layout`` and the options alone. Where part of the work does not change in
-        training, two methods save time: ``fixed(numbers, codes)`` gives other numbers and the same codes, computed once
-        for all rows, and ``learned`` of that pair equals the forward.
+        training, two methods of a module with ``leading_axes = True`` save time: ``fixed(numbers, codes)`` gives other
+        numbers and the same codes, computed once for all rows, and ``learned`` of that pair equals the forward. A
+        module without parameters is computed once as a whole.
     """
 
 

@@ -51,7 +51,9 @@ class Inputs:
     def _compute_once(self, encodings: Sequence[nn.Module]) -> None:
         """Replace the numbers by what does not change, (U * N, ...), where that fits into memory."""
         whole = not any(True for _ in encodings[0].parameters())
-        if not whole and not (hasattr(encodings[0], "fixed") and hasattr(encodings[0], "learned")):
+        # `learned` is called on stacked tensors, past the ways in which other modules are stacked
+        halves = bool(vars(type(encodings[0])).get("leading_axes")) and hasattr(encodings[0], "fixed")
+        if not whole and not halves:
             return
 
         def once(encoding: nn.Module, numbers: Tensor, codes: Tensor) -> Tensor:
