@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from autoreg.member import Member
 
-ENCODED_BYTES = 1 << 30
+ENCODED_BYTES = 1 << 27
 """Encodings without parameters are computed once for all rows when they fit into this."""
 
 
