@@ -47,7 +47,12 @@ def register_losses(register: Callable[..., None]) -> None:
 
 @hookspec
 def register_optimizers(register: Callable[..., None]) -> None:
-    """Offer optimizers: ``register(name, make)``, ``make(**options)`` -> ``autoreg.gradients.GradientTransform``."""
+    """Offer optimizers: ``register(name, make, member_options=False)``.
+
+    make : function ``make(**options)`` -> ``autoreg.gradients.GradientTransform``.
+    member_options : whether an option that is a float may also be an (M,) tensor, so that members that differ in it are
+        updated together.
+    """
 
 
 @hookspec
@@ -76,11 +81,14 @@ def register_encodings(register: Callable[..., None]) -> None:
 
 @hookspec
 def register_strategies(register: Callable[..., None]) -> None:
-    """Offer search strategies: ``register(name, propose, facts...)``.
+    """Offer search strategies: ``register(name, propose, own_seeds=True, choose_epoch=True, half=False)``.
 
     propose : function ``(space, results, n, seed) -> candidates``; it sees numbers and names only.
         space : ``autoreg.space.Space``; results : finished ``autoreg.results.CandidateResult``s, empty at first;
         n : how many to propose, or None for as many as the strategy wants. An empty list ends the search.
+    own_seeds : whether every member draws a seed of its own; otherwise all take ``random_state`` itself.
+    choose_epoch : whether the best epoch counts; otherwise all epochs run and the last one counts.
+    half : whether ``precision="auto"`` may train in bfloat16.
     """
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from autoreg.stacking import mix
+
 Point = Callable[[Tensor], Tensor]
 
 
@@ -64,7 +66,7 @@ def has_views(output: Tensor, stacked: bool) -> bool:
     return output.ndim == (4 if stacked else 3)
 
 
-def seed_layers(module: nn.Module, seed: int, mix: Callable[..., int]) -> None:
+def seed_layers(module: nn.Module, seed: int) -> None:
     """Give every layer that keeps a random stream of its own (buffers ``seed`` and ``step``) the member's seed."""
     streams = [layer for layer in module.modules() if {"seed", "step"} <= set(layer._buffers)]
     for index, layer in enumerate(streams):

@@ -21,7 +21,7 @@ from autoreg.plugins import registry
 from autoreg.registry import Entry
 from autoreg.schedules import SCHEDULES, Schedule
 from autoreg.space import Candidate, short
-from autoreg.stacking import drawing, mix
+from autoreg.stacking import drawing
 from autoreg.training import LossPart
 from autoreg.updates import OptimizerPart
 
@@ -73,7 +73,7 @@ class Recipe:
             network = self.make_network(n_features, n_outputs, self.make_activation)
             check_network(network, n_features, n_outputs, short(self.candidate["network"]))
         member = Member(encoding, network, center, spread)
-        seed_layers(member, seed, mix)
+        seed_layers(member, seed)
         return member
 
 

@@ -189,6 +189,15 @@ class StackRun:
             data.sample_weight,
         )
         self.mapped = mapped_forwards(self.stack)
+        self._arrange()
+
+    def _arrange(self) -> None:
+        """Find out once what every step asks of the members that are left."""
+        groups: dict[Hashable, list[int]] = {}
+        for m, member in enumerate(self.members):
+            groups.setdefault(member.loss.key, []).append(m)
+        self.loss_groups = list(groups.values())
+        self.step_counters = step_buffers(self.stack)
 
     def train_epoch(self, epoch: int) -> Tensor:
         """One pass over each member's rows; returns the mean training loss, (M,)."""
@@ -215,7 +224,7 @@ class StackRun:
             gradients = torch.autograd.grad(losses.sum(), parameters, allow_unused=True)
             self.updates.step(gradients, learning_rate, idle)
         active = torch.from_numpy(counts > 0)
-        for buffer in step_buffers(self.stack):
+        for buffer in self.step_counters:
             buffer += active
         return losses.detach()
 
@@ -223,14 +232,11 @@ class StackRun:
         """(M, B) losses; each group of members with one loss by itself."""
         if has_views(output, stacked=True):
             target = target.unsqueeze(-2).expand(*output.shape[:-1], target.shape[-1])
-        groups: dict[Hashable, list[int]] = {}
-        for m, member in enumerate(self.members):
-            groups.setdefault(member.loss.key, []).append(m)
-        if len(groups) == 1:
+        if len(self.loss_groups) == 1:
             losses = self.members[0].loss.function(output, target)
         else:
-            parts = [self.members[g[0]].loss.function(output[g], target[g]) for g in groups.values()]
-            order = torch.tensor([m for g in groups.values() for m in g]).argsort()
+            parts = [self.members[g[0]].loss.function(output[g], target[g]) for g in self.loss_groups]
+            order = torch.tensor([m for g in self.loss_groups for m in g]).argsort()
             losses = torch.cat(parts)[order]
         return losses.mean(-1) if losses.ndim == 3 else losses
 
@@ -351,6 +357,7 @@ class StackRun:
         keep_members(self.stack, stay)
         self.batches.keep(stay)
         self.inputs.keep(stay)
+        self._arrange()
 
     def account(self, seconds: float) -> None:
         """Share an epoch's time among the candidates in training."""

@@ -17,7 +17,6 @@ from autoreg.hookspecs import hookimpl
 
 Number = float | Tensor
 State = dict[str, Any]
-Step = Callable[[Tensor, Tensor, Tensor, Role, State], Tensor]
 
 
 def sgd(weight_decay: Number = 0.0) -> GradientTransform:
