@@ -11,6 +11,7 @@ import click
 
 from autoreg import __version__
 from autoreg.cli_fit import fit
+from autoreg.cli_plugins import plugins
 from autoreg.console import Commands, print_json
 from autoreg.errors import DataError, DataWarning, OptionError
 from autoreg.options import force_option, json_option, load_with, plugin_option, reading, reading_options
@@ -29,6 +30,7 @@ def autoreg() -> None:
 
 
 autoreg.add_command(fit)
+autoreg.add_command(plugins)
 
 
 @autoreg.command()
@@ -144,27 +146,3 @@ def show(model: str, only_schema: bool, as_json: bool) -> None:
         print_json(manifest["schema"] if only_schema else manifest)
     else:
         click.echo(schema_text(manifest) if only_schema else card(manifest))
-
-
-@autoreg.group(invoke_without_command=True)
-@click.pass_context
-def plugins(ctx: click.Context) -> None:
-    """Tell about plugins."""
-    if ctx.invoked_subcommand is None:
-        ctx.invoke(plugins_list, plugins=(), as_json=False)
-
-
-@plugins.command("list")
-@plugin_option
-@json_option
-def plugins_list(plugins: tuple[str, ...], as_json: bool) -> None:
-    """List the plugins, what each offers, and what is wrong with those that are left out."""
-    from autoreg.plugins import load_plugins
-    from autoreg.report.catalogue import catalogue, catalogue_text
-
-    load_with(plugins)
-    found = catalogue(load_plugins())
-    if as_json:
-        print_json(found)
-    else:
-        click.echo(catalogue_text(found))
