@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from autoreg.errors import ContractError, DuplicateNameError, UnknownNameError, unknown
 
 KINDS = ("activation", "loss", "optimizer", "network", "encoding", "strategy", "companion")
+
+GIVEN = {"loss": 2, "optimizer": 0, "network": 3, "encoding": 1, "strategy": 4, "companion": 2}
+"""How many arguments of a thing come from us; the others are its options."""
 
 _NAME = re.compile(r"^[a-z0-9][a-z0-9_-]*$")
 
@@ -36,6 +40,32 @@ class Entry:
     owner: Owner
     space: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def options(self) -> list[str] | None:
+        """The names of the options that the thing takes; None where it takes any, or does not say.
+
+        >>> Entry("activation", "bent", lambda x, slope=0.1: x * slope, Owner("mine")).options
+        ['slope']
+        """
+        # an activation is a class of its options, or a function of the tensor and its options
+        given = int(not isinstance(self.thing, type)) if self.kind == "activation" else GIVEN[self.kind]
+        found = option_names(self.thing, given)
+        if found is None or self.kind != "activation":
+            return found
+        # torch's own classes have it; what stands before an activation may be read again
+        return [name for name in found if name != "inplace"]
+
+
+def option_names(thing: Callable[..., Any], given: int) -> list[str] | None:
+    """The names of a thing's arguments after those given; None where it takes any, or does not say."""
+    try:
+        parameters = list(inspect.signature(thing).parameters.values())
+    except (TypeError, ValueError):  # some built-in functions have no signature
+        return None
+    if any(p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters):
+        return None
+    return [p.name for p in parameters[given:]]
 
 
 class Registry:
@@ -73,6 +103,13 @@ class Registry:
         entries[:] = [entry for entry in entries if entry.owner != owner]
         entries.append(Entry(kind, name, thing, owner, dict(space or {}), facts))
 
+    def remove(self, owner: Owner) -> None:
+        """Forget all that an owner offers."""
+        for key, entries in list(self._entries.items()):
+            entries[:] = [entry for entry in entries if entry.owner != owner]
+            if not entries:
+                del self._entries[key]
+
     def get(self, kind: str, name: str) -> Entry:
         """Look a name up.
 
@@ -87,8 +124,12 @@ class Registry:
         if not entries:
             raise UnknownNameError(unknown(kind, name, self.names(kind)))
         if len(entries) > 1:
-            owners = " and ".join(str(entry.owner) for entry in entries)
-            raise DuplicateNameError(f"{kind} '{name}' is offered by {owners}: uninstall or block one of them")
+            same = len({str(entry.owner) for entry in entries}) < len(entries)
+            named = [f"plugin '{e.owner.plugin}' of {e.owner}" if same else str(e.owner) for e in entries]
+            raise DuplicateNameError(
+                f"{kind} '{name}' is offered by {' and '.join(named)}: uninstall one of them, or name those to load "
+                f"in AUTOREG_PLUGINS"
+            )
         return entries[0]
 
     def names(self, kind: str) -> list[str]:
