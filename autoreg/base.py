@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from autoreg import recording
 from autoreg.arguments import read_for_predict
+from autoreg.member import Point
 from autoreg.model import FittedModel
 from autoreg.persistence import write_model
 
@@ -55,6 +56,28 @@ class TableRegressor(RegressorMixin, BaseEstimator):
         if self._y_ndim == 1:
             prediction = prediction[:, 0]
         return prediction.astype(self._y_dtype, copy=False)
+
+    def predict_outputs(self, X: ArrayLike, link: Point | None = None) -> NDArray[np.float64]:
+        """Predict all that the networks give for each target, where the loss asks for several numbers.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_samples, n_features)
+        link : function, optional
+            What is done with each network's outputs, a tensor (..., n_targets, outputs_per_target) in scaled units,
+            before they are brought to the target's units and averaged; it works on the last axis.
+
+        Returns
+        -------
+        array of shape (n_samples, n_targets, outputs_per_target)
+
+        Raises
+        ------
+        OptionError
+            When networks with different numbers of outputs were averaged.
+        """
+        check_is_fitted(self)
+        return self.model_.predict_outputs(read_for_predict(self, X), link)
 
     def to_torch(self) -> torch.nn.Module:
         """The trained model as a plain `nn.Module` in evaluation mode.

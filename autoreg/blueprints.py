@@ -21,7 +21,7 @@ from autoreg.encoding import FoldStatistics, TableLayout
 from autoreg.errors import ModelFileError, UnknownNameError
 from autoreg.manifest import KEPT, as_json, has_label
 from autoreg.member import Member, Point
-from autoreg.parts import POINTS, activation_factory, resolve
+from autoreg.parts import POINTS, activation_factory, loss_facts, resolve
 from autoreg.plugins import registry
 from autoreg.registry import Owner
 from autoreg.space import Candidate, short
@@ -167,11 +167,23 @@ def _point(described: Mapping[str, Any]) -> str | Point | None:
         return point
     _check_owners(described["owners"], ("loss",))
     try:
-        return registry().get("loss", point["loss"]).facts["point"]
+        entry = registry().get("loss", point["loss"])
+        facts = loss_facts(entry, Candidate(described["parameters"]).options("loss"))
+        link, outputs = facts["point"], facts.get("outputs_per_target", 1)
     except (UnknownNameError, KeyError):
         raise ModelFileError(
             f"the model needs the link of loss {quoted(point['loss'])}, and there is none: install its plugin"
         ) from None
+    except Exception as error:  # a plugin's function, with options that a stranger may have written
+        raise ModelFileError(
+            f"loss {quoted(point['loss'])} does not take the options that the model says: {_one_line(error)}"
+        ) from error
+    if outputs != described["outputs_per_target"]:
+        raise ModelFileError(
+            f"loss {quoted(point['loss'])} reads {outputs} outputs a target, and the model's network has "
+            f"{described['outputs_per_target']}"
+        )
+    return link
 
 
 def _choices(given: Mapping[str, Any], own: OwnCode, n_elements: int) -> Iterable[dict[str, Any]]:
@@ -299,13 +311,16 @@ def _build(
     except ModelFileError:
         raise
     except Exception as error:  # a part that is built as a stranger says may raise anything
-        reason = (str(error).splitlines() or [""])[0][:300]
-        reason = reason if reason.isprintable() else ascii(reason)
         raise ModelFileError(
-            f"{quoted(described['label'])} cannot be built as the model says: {type(error).__name__}: {reason}"
+            f"{quoted(described['label'])} cannot be built as the model says: {_one_line(error)}"
         ) from error
     _check_tensors(template, tensors, described["n_members"])
     return template
+
+
+def _one_line(error: Exception) -> str:
+    reason = (str(error).splitlines() or [""])[0][:300]
+    return f"{type(error).__name__}: {reason if reason.isprintable() else ascii(reason)}"
 
 
 def _check_tensors(outline: Member, tensors: Mapping[str, Tensor], n_members: int) -> None:

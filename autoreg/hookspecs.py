@@ -36,12 +36,15 @@ def register_activations(register: Callable[..., None]) -> None:
 
 @hookspec
 def register_losses(register: Callable[..., None]) -> None:
-    """Offer losses: ``register(name, loss, outputs_per_target=1, point=None, target_scaling="standard")``.
+    """Offer losses: ``register(name, loss, outputs_per_target=1, point=None, target_scaling="standard", facts=None)``.
 
     loss : function ``(prediction, target, **options) -> one value per row``, ``(..., B, O)`` -> ``(..., B)``.
         It never averages over rows: autoreg takes the weighted mean over B and the sum over M.
-    point : function from the network's output to what is predicted, e.g. ``exp`` for a log link.
+    outputs_per_target : Q; the prediction is then (..., B, O * Q), a target's Q numbers side by side.
+    point : function from the network's output to what is predicted, (..., B, O * Q) -> (..., B, O), e.g. ``exp`` for
+        a log link.
     target_scaling : ``"standard"``, or None when the loss needs the target in its own units.
+    facts : function ``(**options) -> dict`` of the three above, for a loss whose options change them.
     """
 
 

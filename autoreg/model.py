@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from autoreg.blueprints import OwnCode, describe_part, rebuild
+from autoreg.errors import OptionError
 from autoreg.manifest import check_manifest, damaged
 from autoreg.member import Member, Point, has_views
 from autoreg.parts import POINTS, Recipe
@@ -87,11 +88,23 @@ class Part:
 
     def predict(self, numbers: Tensor, codes: Tensor) -> Tensor:
         """Each member's prediction, (F, B, O) float64, for a chunk of (B, Dn) numbers and (B, Dc) codes."""
-        stack = self.stack
-        many = self.n_members
-        output = stack(numbers.expand(many, *numbers.shape), codes.expand(many, *codes.shape))
+        output = self._output(numbers, codes)
         point = POINTS[self.point] if isinstance(self.point, str) else self.point
-        return stack.original_units(output, point, has_views(output, stacked=True))
+        return self.stack.original_units(output, point, has_views(output, stacked=True))
+
+    def predict_outputs(self, numbers: Tensor, codes: Tensor, link: Point | None) -> Tensor:
+        """Each member's outputs for each target, (F, B, O, R) float64, for a chunk of rows."""
+        output = self._output(numbers, codes)
+        views = has_views(output, stacked=True)
+        output = output.unflatten(-1, (-1, self.outputs_per_target))
+        output = output if link is None else link(output)
+        output = output.mean(-3) if views else output
+        spread, center = (scale[:, None, :, None] for scale in (self.stack.spread, self.stack.center))
+        return output.double() * spread + center
+
+    def _output(self, numbers: Tensor, codes: Tensor) -> Tensor:
+        many = self.n_members
+        return self.stack(numbers.expand(many, *numbers.shape), codes.expand(many, *codes.shape))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_stack": None}
@@ -146,24 +159,45 @@ class FittedModel:
 
     def predict(self, frame: Any) -> NDArray[np.float64]:
         """Predict a table, (N, O)."""
-        members = self.predict_members(frame)
+        return self._mean(self.predict_members(frame))
+
+    def predict_members(self, frame: Any) -> NDArray[np.float64]:
+        """Every member's prediction, (F, N, O)."""
+        return self._in_chunks(frame, Part.predict, (len(self.manifest["targets"]),))
+
+    def predict_outputs(self, frame: Any, link: Point | None = None) -> NDArray[np.float64]:
+        """All that the networks give for each target, in its units, (N, O, R): see `AutoRegressor.predict_outputs`."""
+        counts = sorted({part.outputs_per_target for part in self.parts})
+        if len(counts) > 1:
+            raise OptionError(
+                f"the ensemble holds networks with {' and '.join(map(str, counts))} outputs a target, which have no "
+                f"common mean: fit with one loss (losses=[...], --loss)"
+            )
+        # one row of what the link makes of the outputs says how many numbers it leaves
+        blank = torch.zeros(1, len(self.manifest["targets"]), counts[0])
+        shape = tuple((blank if link is None else link(blank)).shape[1:])
+        return self._mean(self._in_chunks(frame, lambda part, *rows: part.predict_outputs(*rows, link), shape))
+
+    def _mean(self, members: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The members' weighted mean, (F, ...) to (...)."""
         weights = np.concatenate([np.full(part.n_members, part.weight / part.n_members) for part in self.parts])
         return np.tensordot(weights / weights.sum(), members, axes=1)
 
     @torch.inference_mode()
-    def predict_members(self, frame: Any) -> NDArray[np.float64]:
-        """Every member's prediction, (F, N, O)."""
+    def _in_chunks(
+        self, frame: Any, ask: Callable[[Part, Tensor, Tensor], Tensor], shape: tuple[int, ...]
+    ) -> NDArray[np.float64]:
+        """What all parts answer to a table, (F, N, *shape), from chunks of one size."""
         table = self.schema.encode(frame)
         numbers, codes = torch.from_numpy(table.numbers), torch.from_numpy(table.codes.astype(np.int64))
         n = len(numbers)
         chunks = []
         for start in range(0, n, CHUNK):
             part_numbers, part_codes = _padded(numbers, start), _padded(codes, start)
-            chunks.append(torch.cat([part.predict(part_numbers, part_codes) for part in self.parts]))
-        n_targets = len(self.manifest["targets"])
+            chunks.append(torch.cat([ask(part, part_numbers, part_codes) for part in self.parts]))
         members = sum(part.n_members for part in self.parts)
         if not chunks:
-            return np.zeros((members, 0, n_targets))
+            return np.zeros((members, 0, *shape))
         return torch.cat(chunks, dim=1)[:, :n].numpy()
 
     def to_torch(self) -> nn.Module:

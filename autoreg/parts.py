@@ -89,7 +89,7 @@ def resolve(candidate: Candidate) -> Recipe:
     """
     loss = candidate["loss"]
     entry = registry().get("loss", loss) if isinstance(loss, str) else None
-    facts = entry.facts if entry else {}
+    facts = loss_facts(entry, candidate.options("loss")) if entry else {}
     scaling = candidate["target_scaling"]
     if scaling not in ("standard", None):
         raise OptionError(unknown("target scaling", scaling, ["standard", "None"]))
@@ -104,6 +104,18 @@ def resolve(candidate: Candidate) -> Recipe:
         _optimizer(candidate),
         _schedule(candidate["schedule"]),
     )
+
+
+def loss_facts(entry: Entry, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a loss was registered with, and what its own ``facts`` say about these options.
+
+    >>> from autoreg.registry import Owner
+    >>> entry = Entry("loss", "levels", len, Owner(""), facts={"facts": lambda n=3: {"outputs_per_target": n}})
+    >>> loss_facts(entry, {})["outputs_per_target"], loss_facts(entry, {"n": 5})["outputs_per_target"]
+    (3, 5)
+    """
+    of_options = entry.facts.get("facts")
+    return {**entry.facts, **of_options(**options)} if of_options else entry.facts
 
 
 def _encoding(candidate: Candidate) -> Callable[[FoldStatistics], nn.Module]:
