@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from autoreg.arguments import read_for_predict
 from autoreg.member import Point
 from autoreg.model import FittedModel
 from autoreg.persistence import write_model
+from autoreg.tables import CodedTable
 
 
 class TableRegressor(RegressorMixin, BaseEstimator):
@@ -52,7 +54,26 @@ class TableRegressor(RegressorMixin, BaseEstimator):
             When a column is missing or has another kind than at `fit`.
         """
         check_is_fitted(self)
-        prediction = self.model_.predict(read_for_predict(self, X))
+        return self._as_y(self.model_.predict(read_for_predict(self, X)))
+
+    def predict_coded(self, tables: Sequence[CodedTable]) -> list[NDArray[np.floating]]:
+        """Predict several small tables in one go, as a server does with the requests that wait.
+
+        Parameters
+        ----------
+        tables : sequence of CodedTable
+            Each as `schema_.encode` gives it.
+
+        Returns
+        -------
+        list of array
+            For each table what `predict` gives for it alone.
+        """
+        check_is_fitted(self)
+        return [self._as_y(prediction) for prediction in self.model_.predict_coded(tables)]
+
+    def _as_y(self, prediction: NDArray[np.float64]) -> NDArray[np.floating]:
+        """(N, O) in the shape and precision of the targets that were fitted."""
         if self._y_ndim == 1:
             prediction = prediction[:, 0]
         return prediction.astype(self._y_dtype, copy=False)

@@ -73,7 +73,7 @@ class TextTable:
 
 def read_delimited(
     data: bytes, source: str, *, sep: str | None = None, encoding: str | None = None, dialect: Dialect | None = None,
-    tabs_expected: bool = False, as_text: Sequence[str] = (),
+    tabs_expected: bool = False, as_text: Sequence[str] = (), max_columns: int | None = None,
 ) -> TextTable:  # fmt: skip
     """Parse a text table.
 
@@ -91,6 +91,8 @@ def read_delimited(
         Whether the file's name says that tabs separate.
     as_text : sequence of str
         Columns whose cells are kept as they are written, zeros in front included.
+    max_columns : int, optional
+        A table with more is refused before its cells are read.
 
     Returns
     -------
@@ -127,10 +129,12 @@ def read_delimited(
     blank_lines = re.match(r"(?: *\n)*", text)
     blank = blank_lines[0].count("\n") if blank_lines else 0
     text = text.split("\n", blank)[blank] if blank else text
-    names = next(dialect.reader(io.StringIO(text)))
+    names = _header(text, dialect, source)
     if any(name.startswith(" ") for name in names[1:]):
         dialect = replace(dialect, skip_space=True)
-        names = next(dialect.reader(io.StringIO(text)))
+        names = _header(text, dialect, source)
+    if max_columns is not None and len(names) > max_columns:
+        raise DataError(f"{source} has {len(names)} columns, and the limit is {max_columns}: leave some out")
     _check_widths(text, len(names), dialect, source, blank)
     raw = text.encode("utf-8", "replace")
     del text
@@ -190,6 +194,13 @@ def _guess_separator(sample: str, decimal: str) -> str:
         if widths[0] > 1 and share > best_share:
             best, best_share = sep, share
     return best
+
+
+def _header(text: str, dialect: Dialect, source: str) -> list[str]:
+    try:
+        return next(dialect.reader(io.StringIO(text)))
+    except csv.Error as error:
+        raise DataError(f"{source}: the column names cannot be read: {error}. Is a quote opened there?") from error
 
 
 def _line_at(text: str, place: int) -> int:

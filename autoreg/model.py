@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from autoreg.parts import POINTS, Recipe
 from autoreg.space import Candidate
 from autoreg.stacking import stack_modules
 from autoreg.strictjson import quoted
-from autoreg.tables import Schema
+from autoreg.tables import CodedTable, Schema
 
 CHUNK = 512
 """Rows predicted at once; the last chunk is padded, so that a row's prediction does not depend on its company."""
@@ -163,7 +163,19 @@ class FittedModel:
 
     def predict_members(self, frame: Any) -> NDArray[np.float64]:
         """Every member's prediction, (F, N, O)."""
-        return self._in_chunks(frame, Part.predict, (len(self.manifest["targets"]),))
+        return self._members(self.schema.encode(frame))
+
+    def predict_coded(self, tables: Sequence[CodedTable]) -> list[NDArray[np.float64]]:
+        """Predict coded tables in one go, (N, O) each; see `AutoRegressor.predict_coded`."""
+        if not tables:
+            return []
+        numbers, codes = ([getattr(table, name) for table in tables] for name in ("numbers", "codes"))
+        together = replace(tables[0], numbers=np.concatenate(numbers), codes=np.concatenate(codes))
+        ends = np.cumsum([len(table) for table in numbers])
+        return np.split(self._mean(self._members(together)), ends[:-1])
+
+    def _members(self, table: CodedTable) -> NDArray[np.float64]:
+        return self._in_chunks(table, Part.predict, (len(self.manifest["targets"]),))
 
     def predict_outputs(self, frame: Any, link: Point | None = None) -> NDArray[np.float64]:
         """All that the networks give for each target, in its units, (N, O, R): see `AutoRegressor.predict_outputs`."""
@@ -176,19 +188,23 @@ class FittedModel:
         # one row of what the link makes of the outputs says how many numbers it leaves
         blank = torch.zeros(1, len(self.manifest["targets"]), counts[0])
         shape = tuple((blank if link is None else link(blank)).shape[1:])
-        return self._mean(self._in_chunks(frame, lambda part, *rows: part.predict_outputs(*rows, link), shape))
+        table = self.schema.encode(frame)
+        return self._mean(self._in_chunks(table, lambda part, *rows: part.predict_outputs(*rows, link), shape))
 
     def _mean(self, members: NDArray[np.float64]) -> NDArray[np.float64]:
         """The members' weighted mean, (F, ...) to (...)."""
         weights = np.concatenate([np.full(part.n_members, part.weight / part.n_members) for part in self.parts])
-        return np.tensordot(weights / weights.sum(), members, axes=1)
+        # summed one by one: a matrix product would add up a row in an order that depends on how many rows there are
+        total = np.zeros(members.shape[1:])
+        for weight, member in zip(weights / weights.sum(), members, strict=True):
+            total += weight * member
+        return total
 
     @torch.inference_mode()
     def _in_chunks(
-        self, frame: Any, ask: Callable[[Part, Tensor, Tensor], Tensor], shape: tuple[int, ...]
+        self, table: CodedTable, ask: Callable[[Part, Tensor, Tensor], Tensor], shape: tuple[int, ...]
     ) -> NDArray[np.float64]:
-        """What all parts answer to a table, (F, N, *shape), from chunks of one size."""
-        table = self.schema.encode(frame)
+        """What all parts answer to a coded table, (F, N, *shape), from chunks of one size."""
         numbers, codes = torch.from_numpy(table.numbers), torch.from_numpy(table.codes.astype(np.int64))
         n = len(numbers)
         chunks = []

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -38,16 +38,17 @@ _READABLE = "csv, tsv, csv.gz, parquet, feather, json lines or xlsx"
 
 
 def read_table(
-    path: str | os.PathLike[str], *, sep: str | None = None, encoding: str | None = None, decimal: str | None = None,
-    thousands: str | None = None, na_values: str | Iterable[str] | None = None, as_text: Sequence[str] = (),
+    path: str | os.PathLike[str] | BinaryIO, *, sep: str | None = None, encoding: str | None = None,
+    decimal: str | None = None, thousands: str | None = None, na_values: str | Iterable[str] | None = None,
+    as_text: Sequence[str] = (), max_columns: int | None = None,
 ) -> pd.DataFrame:  # fmt: skip
     """Read a table from a file.
 
     Parameters
     ----------
-    path : path-like
+    path : path-like or binary file
         csv, tsv, either with gzip, parquet, feather, json lines or xlsx, by the end of its name; ``-`` is csv on
-        standard input.
+        standard input. An open file is read as csv to its end.
     sep, encoding, decimal, thousands : str, optional
         How a text table is written. Separator and encoding are found out where not given; marks that group thousands
         and decimal commas are never guessed.
@@ -55,6 +56,8 @@ def read_table(
         The texts that mean missing, beside the empty one, in place of the usual (NA, None, null, ...).
     as_text : sequence of str
         Columns of a text table whose cells are kept as written, such as postal codes with zeros in front.
+    max_columns : int, optional
+        A text table with more is refused before its cells are read.
 
     Returns
     -------
@@ -82,7 +85,7 @@ def read_table(
     0    30  Bonn
     1    45   Ulm
     """
-    source = "standard input" if os.fspath(path) == "-" else Path(path).name
+    source = _name(path)
     missing = MISSING if na_values is None else (na_values,) if isinstance(na_values, str) else tuple(na_values)
     dialect = Dialect(
         decimal=_one_character("decimal", decimal) or ".", thousands=_one_character("thousands", thousands),
@@ -90,7 +93,7 @@ def read_table(
     )  # fmt: skip
     if dialect.thousands == dialect.decimal:
         raise OptionError(f"decimal and thousands are both '{dialect.decimal}': they have to differ")
-    data = _bytes(path, source)
+    data = _bytes(path)
     if not data:
         raise DataError(f"{source} is empty: a table has a line of column names and at least one row")
     suffixes = [suffix.lower() for suffix in Path(source).suffixes]
@@ -104,7 +107,7 @@ def read_table(
     if kind == "csv":
         table = read_delimited(
             data, source, sep=sep, encoding=encoding, dialect=dialect, tabs_expected=suffix in (".tsv", ".tab"),
-            as_text=as_text,
+            as_text=as_text, max_columns=max_columns,
         )  # fmt: skip
         names, frame = table.names, table.frame
     elif kind == "xlsx":
@@ -123,7 +126,16 @@ def _one_character(option: str, value: str | None) -> str | None:
     return value
 
 
-def _bytes(path: str | os.PathLike[str], source: str) -> bytes:
+def _name(path: str | os.PathLike[str] | BinaryIO) -> str:
+    """What messages call the table."""
+    if isinstance(path, str | os.PathLike):
+        return "standard input" if os.fspath(path) == "-" else Path(path).name
+    return "the table"
+
+
+def _bytes(path: str | os.PathLike[str] | BinaryIO) -> bytes:
+    if not isinstance(path, str | os.PathLike):
+        return path.read()
     if os.fspath(path) == "-":
         return sys.stdin.buffer.read()
     try:

@@ -330,6 +330,14 @@ def test_the_order_of_rows_and_their_company_do_not_matter(fitted):
         np.testing.assert_allclose(model.predict(X.iloc[list(rows)]), expected[list(rows)], rtol=0, atol=tolerance)
 
 
+def test_tables_predicted_together_are_predicted_as_alone(fitted):
+    model, X, _ = fitted
+    alone = [X[:1], X[1:40], X[40:700], X[3:4]]
+    together = model.predict_coded([model.schema_.encode(table) for table in alone])
+    assert all(np.array_equal(one, model.predict(table)) for one, table in zip(together, alone, strict=True))
+    assert model.predict_coded([]) == []
+
+
 def test_odd_rows_do_not_touch_the_others(fitted):
     model, X, tolerance = fitted
     expected = model.predict(X)

@@ -409,3 +409,20 @@ def test_a_damaged_file_is_a_table_or_one_line(form: str, tmp_path: Path) -> Non
                 lines.append(str(error))
     assert lines
     assert not any("\n" in line for line in lines)
+
+
+def test_an_open_file_is_read_as_csv_to_its_end() -> None:
+    assert read_table(io.BytesIO(b"a,b\n1,x\n2,y\n")).to_numpy().tolist() == [[1, "x"], [2, "y"]]
+    with pytest.raises(DataError, match=r"^the table has no rows"):
+        read_table(io.BytesIO(b"a,b\n"))
+
+
+def test_a_bound_on_columns_holds_before_the_cells_are_read() -> None:
+    assert read_table(io.BytesIO(b"a,b\n1,2\n"), max_columns=2).shape == (1, 2)
+    with pytest.raises(DataError, match=r"^the table has 1000001 columns, and the limit is 2: leave some out"):
+        read_table(io.BytesIO(b"," * 1_000_000 + b"\n1"), max_columns=2)
+
+
+def test_a_column_name_of_any_length_is_read_or_refused_in_one_line() -> None:
+    with pytest.raises(DataError, match=r"^the table: the column names cannot be read: field larger than"):
+        read_table(io.BytesIO(b'"' + b"a" * 200_000 + b'",b\n1,2\n'))
