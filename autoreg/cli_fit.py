@@ -65,6 +65,13 @@ PARTS = ("encoding", "network", "activation", "optimizer", "loss")
 @click.option(
     "--strategy", metavar="NAME", default="portfolio", show_default=True, help="portfolio, grid, random, or a plugin's."
 )
+@click.option(
+    "--strategy-option",
+    "strategy_options",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="An option of the strategy, where it has some; may be repeated.",
+)
 @click.option("--candidates", type=click.IntRange(1), metavar="N", help="How many networks to try.")
 @click.option(
     "--companions",
@@ -178,10 +185,11 @@ def _estimator(
     from autoreg import AutoRegressor
     from autoreg.plugins import registry
     from autoreg.scoring import as_metric
-    from autoreg.space import parse_dimension
+    from autoreg.space import parse_dimension, parse_option
 
     load_with(plugins)
     search["n_candidates"], search["n_jobs"] = search.pop("candidates"), search.pop("jobs")
+    search["strategy_options"] = dict(parse_option(text) for text in search["strategy_options"]) or None
     search["scoring"] = as_metric(search.pop("metric")).name
     registry().get("strategy", search["strategy"])
     for kind, option in zip(PARTS, ("encodings", "networks", "activations", "optimizers", "losses"), strict=True):

@@ -210,6 +210,8 @@ class AutoRegressor(TableRegressor):
         `NeuralRegressor` parameter -> list of values or scipy distribution.
     n_candidates : int or None
         How many candidates the strategy proposes.
+    strategy_options : dict or None
+        Options of the strategy, such as a plugin's ``{"storage": "sqlite:///trials.db"}``.
     ensemble : bool
         Predict with the mean that greedy selection on out-of-fold predictions finds, instead of the best candidate.
     companions : {"compare"} or None
@@ -268,6 +270,7 @@ class AutoRegressor(TableRegressor):
         losses: Sequence[Any] | None = None,
         space: Any = None,
         n_candidates: int | None = None,
+        strategy_options: dict[str, Any] | None = None,
         ensemble: bool = True,
         companions: str | None = "compare",
         random_state: Any = None,
@@ -276,6 +279,7 @@ class AutoRegressor(TableRegressor):
         verbose: int = 1,
     ) -> None:
         self.strategy = strategy
+        self.strategy_options = strategy_options
         self.effort = effort
         self.cv = cv
         self.scoring = scoring

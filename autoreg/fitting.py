@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from autoreg.companions import evaluate_companions
 from autoreg.ensemble import cross_fitted, greedy_weights
 from autoreg.errors import AutoregError, DataError, OptionError, PluginLoadWarning, SearchError, unknown
 from autoreg.folds import Fold, make_folds
+from autoreg.limits import option_names
 from autoreg.model import FittedModel, Part
 from autoreg.plugins import load_plugins, registry
 from autoreg.problem import Problem
@@ -27,7 +29,7 @@ from autoreg.report.verdict import verdict
 from autoreg.results import CandidateResult, Progress, SearchResults
 from autoreg.scoring import as_metric
 from autoreg.search import Evaluated, best_of, evaluate
-from autoreg.space import DEFAULTS, Candidate, Space, as_dimensions
+from autoreg.space import DEFAULTS, Candidate, Space, as_dimensions, short
 from autoreg.tables import Schema, infer_schema
 
 NAME_LISTS = {
@@ -104,7 +106,7 @@ def fit_search(estimator: Any, X: Any, y: Any, sample_weight: Any, validation: V
     begin = time.perf_counter()
     load_plugins()
     _check_options(estimator)
-    strategy, facts = _strategy(estimator.strategy)
+    strategy, facts = _strategy(estimator)
     table = read_for_fit(estimator, X, y, sample_weight, validation)
     schema = infer_schema(table.frame.iloc[: table.n_train], **getattr(estimator, "_column_kinds", {}))
     seed = as_seed(estimator.random_state)
@@ -116,8 +118,9 @@ def fit_search(estimator: Any, X: Any, y: Any, sample_weight: Any, validation: V
     half = half_pays(estimator.precision, facts, len(table.y))
     problem = _problem(table, schema, folds, metric, seed=seed, half=half, **settings)
     space = _space(estimator, problem)
+    stop = facts.get("stop")
     with show_progress(estimator.verbose) as on_progress:
-        evaluated = _search(strategy, space, problem, estimator, on_progress)
+        evaluated = _search(strategy, stop, space, problem, estimator, on_progress)
         companions = _companions(estimator, problem, len(evaluated), on_progress)
     best = best_of(evaluated)
     results = SearchResults(
@@ -163,11 +166,24 @@ def half_pays(precision: str, facts: Mapping[str, Any], n_rows: int) -> bool:
     return precision == "bfloat16"
 
 
-def _strategy(value: Any) -> tuple[Callable[..., list[Candidate]], Mapping[str, Any]]:
-    if callable(value):
-        return value, {}
-    entry = registry().get("strategy", value)
-    return entry.thing, entry.facts
+def _strategy(estimator: Any) -> tuple[Callable[..., list[Candidate]], Mapping[str, Any]]:
+    """The strategy's function with its options, and what it says of itself."""
+    value, options = estimator.strategy, estimator.strategy_options or {}
+    if not isinstance(options, Mapping):
+        raise OptionError(f"strategy_options={options!r}: give a dict of options")
+    entry = None if callable(value) else registry().get("strategy", value)
+    propose, facts = (entry.thing, dict(entry.facts)) if entry else (value, {})
+    known = option_names(propose, 4)
+    for name in options:
+        if known is not None and name not in known:
+            raise OptionError(
+                unknown(f"option of strategy {short(value)}", name, known)
+                if known
+                else f"strategy {short(value)} takes no options: remove '{name}'"
+            )
+    if options and "stop" in facts:
+        facts["stop"] = partial(facts["stop"], **options)
+    return partial(propose, **options), facts
 
 
 def _folds(estimator: Any, table: TrainingTable, groups: Any, seed: int) -> list[Fold]:
@@ -206,11 +222,14 @@ def _space(estimator: Any, problem: Problem) -> Space:
         "n_targets": problem.y.shape[1],
         "n_folds": len(problem.folds),
     }
-    return Space(dimensions, size, estimator.effort)
+    # what stands around our own portfolio is offered to every strategy
+    prior = registry().get("strategy", "portfolio").facts.get("prior")
+    return Space(dimensions, size, estimator.effort, problem.metric.name, prior)
 
 
 def _search(
     strategy: Callable[..., list[Candidate]],
+    stop: Callable[..., bool] | None,
     space: Space,
     problem: Problem,
     estimator: Any,
@@ -218,10 +237,12 @@ def _search(
 ) -> list[Evaluated]:
     done: list[Evaluated] = []
     while True:
-        proposed = strategy(space, [item.result for item in done], estimator.n_candidates, problem.seed)
+        results = tuple(item.result for item in done)
+        proposed = strategy(space, results, estimator.n_candidates, problem.seed)
         if not proposed:
             break
-        done += evaluate(proposed, problem, len(done), on_progress, estimator.n_jobs)
+        leaves = stop and partial(stop, space, results)
+        done += evaluate(proposed, problem, len(done), on_progress, estimator.n_jobs, leaves)
     if not done:
         raise SearchError("the strategy proposed no candidate: give a larger space")
     return done

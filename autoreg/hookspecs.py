@@ -84,14 +84,17 @@ def register_encodings(register: Callable[..., None]) -> None:
 
 @hookspec
 def register_strategies(register: Callable[..., None]) -> None:
-    """Offer search strategies: ``register(name, propose, own_seeds=True, choose_epoch=True, half=False)``.
+    """Offer search strategies: ``register(name, propose, own_seeds=True, choose_epoch=True, half=False, stop=None)``.
 
-    propose : function ``(space, results, n, seed) -> candidates``; it sees numbers and names only.
+    propose : function ``(space, results, n, seed, **options) -> candidates``; it sees numbers and names only.
         space : ``autoreg.space.Space``; results : finished ``autoreg.results.CandidateResult``s, empty at first;
-        n : how many to propose, or None for as many as the strategy wants. An empty list ends the search.
+        n : how many to propose in all, or None for as many as the strategy wants. An empty list ends the search.
     own_seeds : whether every member draws a seed of its own; otherwise all take ``random_state`` itself.
     choose_epoch : whether the best epoch counts; otherwise all epochs run and the last one counts.
     half : whether ``precision="auto"`` may train in bfloat16.
+    stop : function ``(space, results, candidate, curve, **options) -> bool``, asked after every epoch whether a
+        candidate leaves before its time. ``results`` are those that its proposal saw, ``curve`` its own mean scores
+        after each epoch: the answer must not depend on what else is in training.
     """
 
 

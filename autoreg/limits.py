@@ -57,7 +57,7 @@ def _check_options(part: str, candidate: Candidate) -> None:
     value, options = candidate[part], candidate.options(part)
     if not isinstance(value, str):
         return
-    known = _options(registry().get(part, value).thing, GIVEN[part])
+    known = option_names(registry().get(part, value).thing, GIVEN[part])
     if known is None:
         return
     for name in options:
@@ -67,8 +67,8 @@ def _check_options(part: str, candidate: Candidate) -> None:
             raise OptionError(f"{part} {value} takes no options: remove '{name}', or give a list of spaces")
 
 
-def _options(thing: Callable[..., Any], given: int) -> list[str] | None:
-    """The names of a part's options; None where it takes any or does not say."""
+def option_names(thing: Callable[..., Any], given: int) -> list[str] | None:
+    """The names of a part's options, those after so many given arguments; None where it takes any or does not say."""
     try:
         parameters = list(inspect.signature(thing).parameters.values())
     except (TypeError, ValueError):  # some built-in functions have no signature

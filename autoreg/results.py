@@ -38,7 +38,8 @@ class CandidateResult:
     is_ensemble : bool
         Whether this is the weighted mean of several candidates; its scores are cross-fitted.
     facts : mapping
-        Further figures, such as an ensemble's weights.
+        Further figures, such as an ensemble's weights; ``pruned`` is the epoch after which the strategy's ``stop``
+        took the candidate out.
     """
 
     index: int

@@ -30,6 +30,7 @@ STACK_BYTES = 1 << 29
 """Activations and parameters that one stack may hold; longer work is split into several stacks."""
 
 Floats = NDArray[np.float64]
+Stop = Callable[[Candidate, Sequence[float]], bool]
 
 
 @dataclass
@@ -96,6 +97,7 @@ def evaluate(
     first_index: int = 0,
     on_progress: OnProgress | None = None,
     n_jobs: int | None = None,
+    stop: Stop | None = None,
 ) -> list[Evaluated]:
     """Train every candidate on every fold.
 
@@ -110,6 +112,8 @@ def evaluate(
     on_progress : function, optional
     n_jobs : int or None
         Stacks trained at once; None is one per core. The numbers do not depend on it.
+    stop : function or None
+        ``stop(candidate, curve)``, asked after each epoch: whether the candidate leaves before its time.
 
     Returns
     -------
@@ -129,16 +133,17 @@ def evaluate(
             done[index] = _failed(index, candidate, problem, error)
     data = problem.data()
     stacks = list(_stacks(built))
-    tracker = Tracker([_spec(stack, problem) for stack in stacks], data, problem.metric.sign, on_progress, n_jobs)
+    specs = [_spec(stack, problem, stop) for stack in stacks]
+    tracker = Tracker(specs, data, problem.metric.sign, on_progress, n_jobs)
 
     def trainer(place: int) -> Callable[[threading.Event], list[Evaluated]]:
-        def train(stop: threading.Event) -> list[Evaluated]:
+        def train(halt: threading.Event) -> list[Evaluated]:
             def on_epoch(epoch: int, outcomes: dict[int, CandidateOutcome]) -> None:
-                if stop.is_set():
+                if halt.is_set():
                     raise Stopped("the search was stopped")
                 tracker.on_epoch(place, epoch, outcomes)
 
-            evaluated = list(_train(stacks[place], problem, data, on_epoch))
+            evaluated = list(_train(stacks[place], problem, data, on_epoch, stop))
             tracker.finished(place)
             return evaluated
 
@@ -221,8 +226,9 @@ def _stacks(built: Sequence[_Built]) -> list[list[_Built]]:
     return stacks
 
 
-def _spec(stack: Sequence[_Built], problem: Problem) -> StackSpec:
+def _spec(stack: Sequence[_Built], problem: Problem, stop: Stop | None) -> StackSpec:
     candidate = stack[0].recipe.candidate
+    candidates = {item.index: item.recipe.candidate for item in stack}
     return StackSpec(
         [member for item in stack for member in item.members],
         int(candidate["max_epochs"]),
@@ -231,20 +237,23 @@ def _spec(stack: Sequence[_Built], problem: Problem) -> StackSpec:
         candidate["n_iter_no_change"] if candidate["early_stopping"] else None,
         problem.dtype,
         problem.half,
+        None if stop is None else lambda index, curve: stop(candidates[index], curve),
     )
 
 
-def _train(stack: list[_Built], problem: Problem, data: Data, on_epoch: OnEpoch) -> Iterator[Evaluated]:
+def _train(
+    stack: list[_Built], problem: Problem, data: Data, on_epoch: OnEpoch, stop: Stop | None
+) -> Iterator[Evaluated]:
     """Train a stack; when something in it raises, each candidate alone, so that only the culprit fails."""
     try:
-        spec = _spec(stack, problem)
+        spec = _spec(stack, problem, stop)
         outcomes = train_stack(spec, data, on_epoch)
     except Stopped:
         raise
     except Exception as error:  # a part from a plugin or a user may raise anything
         if len(stack) > 1:
             for item in stack:
-                yield from _train([item], problem, data, on_epoch)
+                yield from _train([item], problem, data, on_epoch, stop)
         else:
             yield _failed(stack[0].index, stack[0].recipe.candidate, problem, error)
         return
@@ -261,7 +270,7 @@ def _gather(item: _Built, outcome: CandidateOutcome, problem: Problem) -> Evalua
     oof, scores, rmse = out_of_fold(predictions, problem)
     result = CandidateResult(
         item.index, candidate, candidate.label, scores, rmse, outcome.epoch, outcome.seconds,
-        tuple(outcome.curve), tuple(outcome.train_curve),
+        tuple(outcome.curve), tuple(outcome.train_curve), facts={"pruned": outcome.pruned} if outcome.pruned else {},
     )  # fmt: skip
     return Evaluated(result, item.recipe, item.members[0].module, outcome.states, oof)
 

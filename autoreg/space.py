@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from hashlib import sha256
+from itertools import product
 from typing import Any
 
 from autoreg.errors import OptionError, unknown
@@ -132,11 +133,59 @@ class Space:
         Facts about the table that a plan may depend on: ``n_rows``, ``n_features``, ``n_folds``, ...
     effort : str
         ``quick``, ``balanced`` or ``thorough``.
+    scoring : str
+        What the results' scores are, by scikit-learn's name; those of ``neg_...`` are negated errors.
+    prior : function or None
+        ``prior(space, n)`` gives alternatives, as `dimensions` are, for a plan of n candidates: what `full` puts
+        where the user gives nothing.
     """
 
     dimensions: tuple[Mapping[str, Any], ...]
     size: Mapping[str, int]
     effort: str = "balanced"
+    scoring: str = ""
+    prior: Callable[[Space, int], Sequence[Mapping[str, Any]]] | None = None
+
+    def full(self, n: int) -> tuple[dict[str, Any], ...]:
+        """The dimensions, and the prior's where the user gives none, for a plan of n candidates.
+
+        A part that the prior does not know takes none of the options of the one that it replaces.
+
+        Examples
+        --------
+        >>> def prior(space, n):
+        ...     return [{"encoding": ["pbld"], "encoding__sigma": [0.1, 1.0], "max_epochs": [100 // n]}]
+        >>> Space(({"encoding": ["pbld", "plain"]},), {}, prior=prior).full(4)
+        ({'encoding': ['pbld'], 'encoding__sigma': [0.1, 1.0], 'max_epochs': [25]},
+         {'max_epochs': [25], 'encoding': ['plain']})
+        """
+        found: list[dict[str, Any]] = []
+        alternatives = self.prior(self, n) if self.prior else ({},)
+        parts = {part: [value for one in alternatives for value in one.get(part, ())] for part in PARTS}
+        for given in self.dimensions:
+            for known in alternatives:
+                found += [one for one in _beside(known, given, parts) if one not in found]
+        return tuple(found)
+
+
+def _beside(
+    known: Mapping[str, Any], given: Mapping[str, Any], parts: Mapping[str, list[Any]]
+) -> Iterator[dict[str, Any]]:
+    """What is given, with what remains of one alternative of a prior: one with its parts, and those with others.
+
+    `parts` are the values that any alternative knows.
+    """
+    splits = []
+    for part in PARTS:
+        if part in known and isinstance(given.get(part), list):
+            same = [value for value in given[part] if value in known[part]]
+            other = [value for value in given[part] if value not in parts[part]]
+            splits.append([{part: values} for values in (same, other) if values])
+    for choice in product(*splits):
+        chosen = {part: values for one in choice for part, values in one.items()}
+        replaced = {part for part, values in chosen.items() if values[0] not in known[part]}
+        kept = {name: values for name, values in known.items() if name.split("__")[0] not in replaced}
+        yield {**kept, **given, **chosen}
 
 
 def as_dimensions(space: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None) -> tuple[dict[str, Any], ...]:
@@ -168,6 +217,18 @@ def check_parameter(name: str) -> None:
     part = name.split("__", 1)[0]
     if name not in DEFAULTS and not ("__" in name and part in PARTS):
         raise OptionError(unknown("search dimension", name, [*DEFAULTS, *(f"{part}__OPTION" for part in PARTS)]))
+
+
+def parse_option(text: str) -> tuple[str, Any]:
+    """Read ``name=value``, where the value may hold further equals signs.
+
+    >>> parse_option("batch=8"), parse_option("storage=sqlite:///trials.db?timeout=5")
+    (('batch', 8), ('storage', 'sqlite:///trials.db?timeout=5'))
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip() or not value.strip():
+        raise OptionError(f"option '{text}': write NAME=VALUE")
+    return name.strip(), _literal(value)
 
 
 _RANGE = re.compile(r"^\s*(?P<low>[^,\s]+?)\s*\.\.\s*(?P<high>[^,:\s]+)\s*(?::\s*(?P<kind>\w+))?\s*$")

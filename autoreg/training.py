@@ -86,6 +86,9 @@ class StackSpec:
         and at least a fifth of all epochs.
     half : bool
         Matrix products in bfloat16.
+    stop : function or None
+        ``stop(candidate, curve)``, asked after each epoch but the last: whether the candidate leaves before its time.
+        Only with `choose_epoch`.
     """
 
     members: Sequence[MemberSpec]
@@ -95,6 +98,7 @@ class StackSpec:
     patience: float | None = None
     dtype: torch.dtype = torch.float32
     half: bool = False
+    stop: Callable[[int, Sequence[float]], bool] | None = None
 
 
 @dataclass
@@ -109,6 +113,8 @@ class CandidateOutcome:
         Of each member's validation rows, at the chosen epoch.
     scores : list of float
         Each member's.
+    pruned : int
+        The epoch after which `stop` took it out; 0 when it did not.
     """
 
     candidate: int
@@ -122,6 +128,7 @@ class CandidateOutcome:
     seconds: float = 0.0
     failure: str = ""
     snapshot: Snapshot | None = None
+    pruned: int = 0
 
 
 OnEpoch = Callable[[int, dict[int, CandidateOutcome]], None]
@@ -282,6 +289,10 @@ class StackRun:
                 outcome.epoch, outcome.score = epoch, mean
                 self._note(outcome, places, predictions, scores)
             elif self.spec.patience is not None and epoch - outcome.epoch >= wait_for(self.spec, outcome.epoch):
+                leaving += places
+                continue
+            if self.spec.stop and self.spec.choose_epoch and not last and self.spec.stop(candidate, outcome.curve):
+                outcome.pruned = epoch
                 leaving += places
         if leaving:
             self._leave(set(leaving))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy import stats
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 
 from autoreg.errors import OptionError
@@ -126,17 +127,39 @@ PORTFOLIO: list[dict[str, Any]] = [
 ]
 
 
+AROUND: dict[str, Any] = {
+    "learning_rate": stats.loguniform(3e-3, 3e-2),
+    "optimizer__weight_decay": stats.loguniform(5e-3, 0.3),
+    "network__dropout": [0.0, 0.05, 0.1, 0.2, 0.3],
+}
+"""Where the portfolio's configurations lie."""
+
+ENCODINGS: tuple[dict[str, Any], ...] = (
+    {"encoding": ["ple"]},
+    {"encoding": ["pbld"], "encoding__sigma": stats.loguniform(0.05, 3)},
+)
+
+
+def prior(space: Space, n: int) -> list[dict[str, Any]]:
+    """The space around the portfolio, for strategies that search it in other ways.
+
+    Examples
+    --------
+    >>> size = {"n_rows": 1000, "n_numbers": 5, "n_features": 5, "n_folds": 5}
+    >>> [one["encoding"] for one in prior(Space(({},), size, "quick"), 4)]
+    [['ple'], ['pbld']]
+    """
+    plan = {"max_epochs": _epochs(space, n, EFFORT[space.effort][1]), **COMMON}
+    return [{**{name: [value] for name, value in plan.items()}, **AROUND, **encoding} for encoding in ENCODINGS]
+
+
 def _draw(rng: np.random.Generator) -> dict[str, Any]:
     """One configuration from the prior around the portfolio."""
-    encoding = str(rng.choice(["ple", "pbld"]))
-    more = {"encoding__sigma": float(np.exp(rng.uniform(np.log(0.05), np.log(3))))} if encoding == "pbld" else {}
-    return _setting(
-        encoding,
-        float(np.exp(rng.uniform(np.log(3e-3), np.log(3e-2)))),
-        float(np.exp(rng.uniform(np.log(5e-3), np.log(0.3)))),
-        float(rng.choice([0.0, 0.05, 0.1, 0.2, 0.3])),
-        **more,
-    )
+    dimensions = {**ENCODINGS[rng.integers(len(ENCODINGS))], **AROUND}
+    return {
+        name: values.rvs(random_state=rng).item() if hasattr(values, "rvs") else values[rng.integers(len(values))]
+        for name, values in dimensions.items()
+    }
 
 
 def _pick(dimensions: Sequence[Mapping[str, Any]], index: int, rng: np.random.Generator) -> dict[str, Any]:
@@ -170,6 +193,6 @@ def _override(setting: Mapping[str, Any], picked: Mapping[str, Any]) -> dict[str
 
 @hookimpl
 def register_strategies(register: Any) -> None:
-    register("portfolio", portfolio, own_seeds=True, choose_epoch=True, half=True)
+    register("portfolio", portfolio, own_seeds=True, choose_epoch=True, half=True, prior=prior)
     register("grid", grid, own_seeds=False, choose_epoch=False)
     register("random", random, own_seeds=False, choose_epoch=False)
