@@ -13,7 +13,22 @@ what was expected, what came, and where to read. With ``raises=False`` it only r
 """
 
 from autoreg.testing.activations import check_activation
+from autoreg.testing.companions import check_companion
+from autoreg.testing.encodings import check_encoding
 from autoreg.testing.losses import check_loss
+from autoreg.testing.networks import check_network
+from autoreg.testing.optimizers import check_optimizer
 from autoreg.testing.results import Check, ConformanceError
+from autoreg.testing.strategies import check_strategy
 
-__all__ = ["Check", "ConformanceError", "check_activation", "check_loss"]
+__all__ = [
+    "Check",
+    "ConformanceError",
+    "check_activation",
+    "check_companion",
+    "check_encoding",
+    "check_loss",
+    "check_network",
+    "check_optimizer",
+    "check_strategy",
+]

@@ -28,15 +28,26 @@ from autoreg.testing.results import Fault, told
 from autoreg.training import CandidateOutcome, MemberSpec, StackSpec, train_stack
 
 SMALL: dict[str, Any] = {
-    "network__width": 4,
-    "network__depth": 1,
     "batch_size": 7,
     "max_epochs": 5,
     "learning_rate": 0.003,
 }
 """A candidate that trains in a moment, for more than seven steps, with folds of unequal numbers of steps."""
 
+MLP: dict[str, Any] = {"network__width": 4, "network__depth": 1}
+"""Around a part that is no network."""
+
 N_ROWS = 25
+
+
+def candidate(given: Mapping[str, Any]) -> Candidate:
+    """The small candidate with something in it.
+
+    >>> candidate({"activation": "tanh"}).label
+    'mlp(width=4, depth=1) tanh lr 0.003'
+    """
+    return Candidate({**SMALL, **({} if "network" in given else MLP), **given})
+
 
 _OWNER = Owner("autoreg.testing")
 
@@ -87,9 +98,7 @@ def problem(
 
 def _members(candidates: Sequence[Mapping[str, Any]], setting: Problem) -> list[MemberSpec]:
     return [
-        member
-        for index, given in enumerate(candidates)
-        for member in _build(index, Candidate({**SMALL, **given}), setting).members
+        member for index, given in enumerate(candidates) for member in _build(index, candidate(given), setting).members
     ]
 
 
@@ -140,7 +149,7 @@ def check_half(given: Mapping[str, Any], **options: Any) -> None:
 def fitted(given: Mapping[str, Any], n_targets: int = 1, numbers_only: bool = False) -> NeuralRegressor:
     """One network, trained on the table."""
     frame, y = table(n_targets, numbers_only)
-    estimator = NeuralRegressor._from_candidate(Candidate({**SMALL, **given}))
+    estimator = NeuralRegressor._from_candidate(candidate(given))
     estimator.set_params(random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
