@@ -15,6 +15,7 @@
       + ModelFileError          not ours, damaged, too new, or unsafe      (also ValueError)
 
     PluginLoadWarning           one plugin could not be loaded; the others were
+    ObserverWarning             a plugin that observes failed; the fit went on
     DataWarning                 a table was mended or read with a guess
 
 Every message is one line with the value, the rule and the way out.
@@ -71,6 +72,10 @@ class PluginLoadWarning(UserWarning):
     """A plugin could not be loaded; the others were."""
 
 
+class ObserverWarning(UserWarning):
+    """A plugin that observes a search failed; the fit went on."""
+
+
 class DataWarning(UserWarning):
     """A table was read with a guess, or something in it was mended."""
 
@@ -86,3 +91,22 @@ def unknown(kind: str, name: object, known: list[str] | tuple[str, ...]) -> str:
     near = get_close_matches(str(name), list(known), n=1)
     hint = f"; did you mean '{near[0]}'?" if near else ";"
     return f"no {kind} '{name}'{hint} known: {', '.join(sorted(known))}"
+
+
+def one_line(error: BaseException) -> str:
+    """An error of a stranger's code as one line that a terminal can show.
+
+    Examples
+    --------
+    >>> one_line(ValueError("first\\nsecond")), one_line(KeyboardInterrupt())
+    ('ValueError: first', 'KeyboardInterrupt')
+    >>> one_line(ImportError("no \\x1b[31mred"))
+    "ImportError: no \\\\x1b[31mred"
+    """
+    try:
+        text = str(error)
+    except Exception:  # it may not even be able to say what it is
+        text = ""
+    line = (text.strip().splitlines() or [""])[0][:500]
+    line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
+    return f"{type(error).__name__}: {line}" if line else type(error).__name__

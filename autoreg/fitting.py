@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,16 +16,17 @@ import autoreg
 from autoreg.arguments import TrainingTable, Validation, as_seed, read_for_fit
 from autoreg.companions import evaluate_companions
 from autoreg.ensemble import cross_fitted, greedy_weights
-from autoreg.errors import AutoregError, DataError, OptionError, PluginLoadWarning, SearchError, unknown
+from autoreg.errors import AutoregError, DataError, OptionError, SearchError, unknown
 from autoreg.folds import Fold, make_folds
 from autoreg.limits import option_names
 from autoreg.model import FittedModel, Part
+from autoreg.observers import Watch, watched
 from autoreg.plugins import load_plugins, registry
 from autoreg.problem import Problem
 from autoreg.recording import cv_results, results_to_json
 from autoreg.report.progress import show_progress
 from autoreg.report.verdict import verdict
-from autoreg.results import CandidateResult, Progress, SearchResults
+from autoreg.results import CandidateResult, Progress, SearchPlan, SearchResults
 from autoreg.scoring import as_metric
 from autoreg.search import Evaluated, best_of, evaluate
 from autoreg.space import DEFAULTS, Candidate, Space, as_dimensions, short
@@ -103,6 +103,13 @@ def _manifest(table: TrainingTable, seed: int, seconds: float) -> dict[str, Any]
 
 def fit_search(estimator: Any, X: Any, y: Any, sample_weight: Any, validation: Validation, groups: Any) -> None:
     """`AutoRegressor.fit`: propose, evaluate, compare, keep the best."""
+    with watched() as watch:
+        _search_and_keep(estimator, X, y, sample_weight, validation, groups, watch)
+
+
+def _search_and_keep(
+    estimator: Any, X: Any, y: Any, sample_weight: Any, validation: Validation, groups: Any, watch: Watch
+) -> None:
     begin = time.perf_counter()
     load_plugins()
     _check_options(estimator)
@@ -119,8 +126,12 @@ def fit_search(estimator: Any, X: Any, y: Any, sample_weight: Any, validation: V
     problem = _problem(table, schema, folds, metric, seed=seed, half=half, **settings)
     space = _space(estimator, problem)
     stop = facts.get("stop")
+    plan = SearchPlan(
+        (), tuple(column.name for column in schema.used), tuple(table.targets), table.n_train, len(folds), metric.name,
+        short(estimator.strategy), estimator.effort, "bfloat16" if half else "float32", seed,
+    )  # fmt: skip
     with show_progress(estimator.verbose) as on_progress:
-        evaluated = _search(strategy, stop, space, problem, estimator, on_progress)
+        evaluated = _search(strategy, stop, space, problem, estimator, on_progress, watch, plan)
         companions = _companions(estimator, problem, len(evaluated), on_progress)
     best = best_of(evaluated)
     results = SearchResults(
@@ -129,6 +140,7 @@ def fit_search(estimator: Any, X: Any, y: Any, sample_weight: Any, validation: V
         metric.name,
         len(folds),
         time.perf_counter() - begin,
+        plan=watch.plan,
     )
     parts = [as_part(best)]
     if estimator.ensemble:
@@ -136,7 +148,7 @@ def fit_search(estimator: Any, X: Any, y: Any, sample_weight: Any, validation: V
     results = replace(results, verdict=verdict(results) if companions else "")
     model = FittedModel(schema, parts, {**_manifest(table, seed, results.seconds), **results_to_json(results)})
     _note_results(estimator, results, best, model, table)
-    _tell_observers(results, model)
+    watch.finish(results, estimator)
 
 
 def _check_options(estimator: Any) -> None:
@@ -234,6 +246,8 @@ def _search(
     problem: Problem,
     estimator: Any,
     on_progress: Callable[[Progress], None] | None,
+    watch: Watch,
+    plan: SearchPlan,
 ) -> list[Evaluated]:
     done: list[Evaluated] = []
     while True:
@@ -241,8 +255,12 @@ def _search(
         proposed = strategy(space, results, estimator.n_candidates, problem.seed)
         if not proposed:
             break
+        if not done:
+            watch.start(replace(plan, candidates=tuple(proposed)))
         leaves = stop and partial(stop, space, results)
-        done += evaluate(proposed, problem, len(done), on_progress, estimator.n_jobs, leaves)
+        done += evaluate(
+            proposed, problem, len(done), on_progress, estimator.n_jobs, leaves, partial(watch.rung, results)
+        )
     if not done:
         raise SearchError("the strategy proposed no candidate: give a larger space")
     return done
@@ -313,14 +331,3 @@ def _note_results(
     single.validation_scores_ = list(best.result.curve)
     single.n_iter_ = len(single.loss_curve_)
     estimator.best_estimator_ = single
-
-
-def _tell_observers(results: SearchResults, model: FittedModel) -> None:
-    plugins = load_plugins()
-    for plugin in plugins.manager.get_plugins():
-        others = plugins.manager.get_plugins() - {plugin}
-        try:
-            plugins.manager.subset_hook_caller("search_finished", others)(results=results, model=model)
-        except Exception as error:  # an observer never loses the fit
-            name = plugins.manager.get_name(plugin)
-            warnings.warn(f"plugin '{name}' failed in search_finished: {error}", PluginLoadWarning, stacklevel=2)

@@ -108,9 +108,38 @@ def register_companions(register: Callable[..., None]) -> None:
     """
 
 
+# Observers look on, for instance to log a search, and change nothing. They are called one at a time, from the thread
+# that called ``fit``. An error in one is a warning; it never loses the fit.
+
+
+@hookspec
+def search_started(plan: object) -> None:
+    """Look at a search that begins: the first candidates are proposed, and nothing is trained yet.
+
+    plan : ``autoreg.results.SearchPlan``; one object for one search, also found as ``results.plan`` later.
+    """
+
+
+@hookspec
+def rung_finished(results: object) -> None:
+    """Look at a search at a point where candidates have ended, or may be dropped, while others may be in training.
+
+    results : ``autoreg.results.SearchResults`` of the candidates that have ended so far, in the order of their
+        proposal, without companions and ensemble. Equal searches make equal calls, whatever ``n_jobs``.
+    """
+
+
 @hookspec
 def search_finished(results: object, model: object) -> None:
-    """Look at a finished search, for instance to log it. An error here is a warning; it never loses the fit.
+    """Look at a search that has ended well.
 
-    results : ``autoreg.results.SearchResults``; model : ``autoreg.model.FittedModel``.
+    results : ``autoreg.results.SearchResults``, complete; model : the fitted ``autoreg.AutoRegressor``.
+    """
+
+
+@hookspec
+def search_failed(plan: object, error: BaseException) -> None:
+    """Look at a search that started and ended in an error, Ctrl-C among them; the error goes on afterwards.
+
+    plan : ``autoreg.results.SearchPlan``.
     """

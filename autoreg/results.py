@@ -30,7 +30,7 @@ class CandidateResult:
     seconds : float
         Its share of the fitting time.
     curve : tuple of float
-        Mean validation RMSE after each epoch; empty for a companion.
+        Mean validation score after each epoch, scikit-learn's sign; empty for a companion.
     train_curve : tuple of float
         Mean training loss in each epoch; empty for a companion.
     failure : str
@@ -65,9 +65,65 @@ class CandidateResult:
         return self.candidate is None and not self.is_ensemble
 
 
+@dataclass(frozen=True, eq=False)
+class SearchPlan:
+    """What a search is about to do. Two plans are equal only if they are one.
+
+    Attributes
+    ----------
+    candidates : tuple of Candidate
+        What the strategy proposed first; one that learns from results will propose more.
+    features, targets : tuple of str
+        Names of the columns in use.
+    n_rows, n_folds : int
+    scoring : str
+        Name of the scikit-learn score.
+    strategy, effort, precision : str
+    seed : int
+
+    Examples
+    --------
+    >>> from autoreg.space import Candidate
+    >>> candidates = (Candidate({"max_epochs": 20}), Candidate({}))
+    >>> plan = SearchPlan(candidates, ("size",), ("price",), 200, 5, "r2", "grid", "balanced", "float32", 0)
+    >>> plan.max_epochs
+    100
+    """
+
+    candidates: tuple[Candidate, ...]
+    features: tuple[str, ...]
+    targets: tuple[str, ...]
+    n_rows: int
+    n_folds: int
+    scoring: str
+    strategy: str
+    effort: str
+    precision: str
+    seed: int
+
+    @property
+    def max_epochs(self) -> int:
+        """The most epochs that one of `candidates` may take."""
+        return max((int(candidate["max_epochs"]) for candidate in self.candidates), default=0)
+
+
 @dataclass(frozen=True)
 class SearchResults:
-    """All candidates and companions of a search, best first within `ranked`."""
+    """All candidates and companions of a search, best first within `ranked`.
+
+    Attributes
+    ----------
+    candidates, companions : tuple of CandidateResult
+    scoring : str
+        Name of the scikit-learn score.
+    n_folds : int
+    seconds : float
+    verdict : str
+        Whether the networks beat the companions, in one sentence; empty without companions.
+    ensemble : CandidateResult or None
+    plan : SearchPlan or None
+        None for the results of a model that was loaded.
+    """
 
     candidates: tuple[CandidateResult, ...]
     companions: tuple[CandidateResult, ...]
@@ -76,6 +132,7 @@ class SearchResults:
     seconds: float
     verdict: str = ""
     ensemble: CandidateResult | None = None
+    plan: SearchPlan | None = field(default=None, repr=False, compare=False)
 
     @property
     def ranked(self) -> list[CandidateResult]:

@@ -31,6 +31,7 @@ STACK_BYTES = 1 << 29
 
 Floats = NDArray[np.float64]
 Stop = Callable[[Candidate, Sequence[float]], bool]
+OnEnded = Callable[[list[CandidateResult]], None]
 
 
 @dataclass
@@ -98,6 +99,7 @@ def evaluate(
     on_progress: OnProgress | None = None,
     n_jobs: int | None = None,
     stop: Stop | None = None,
+    on_ended: OnEnded | None = None,
 ) -> list[Evaluated]:
     """Train every candidate on every fold.
 
@@ -114,6 +116,9 @@ def evaluate(
         Stacks trained at once; None is one per core. The numbers do not depend on it.
     stop : function or None
         ``stop(candidate, curve)``, asked after each epoch: whether the candidate leaves before its time.
+    on_ended : function, optional
+        Called in this thread whenever further candidates have ended, with the results of all that have, in order. Equal
+        candidates make equal calls.
 
     Returns
     -------
@@ -151,8 +156,15 @@ def evaluate(
 
     # the longest first, so that no core waits long for the last
     order = sorted(range(len(stacks)), key=lambda place: -sum(item.work for item in stacks[place]))
-    for evaluated in side_by_side([trainer(place) for place in order], n_jobs):
+
+    def ended(evaluated: list[Evaluated]) -> None:
         done.update({item.result.index: item for item in evaluated})
+        if on_ended is not None:
+            on_ended([done[index].result for index in sorted(done)])
+
+    side_by_side([trainer(place) for place in order], n_jobs, ended)
+    if not stacks:
+        ended([])
     return [done[index] for index in sorted(done)]
 
 

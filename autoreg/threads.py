@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -41,7 +41,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def side_by_side(work: Sequence[Callable[[threading.Event], T]], n_jobs: int | None = None) -> list[T]:
+def side_by_side(
+    work: Sequence[Callable[[threading.Event], T]],
+    n_jobs: int | None = None,
+    on_result: Callable[[T], None] | None = None,
+) -> list[T]:
     """Run functions in threads and return their results in order.
 
     Parameters
@@ -50,6 +54,8 @@ def side_by_side(work: Sequence[Callable[[threading.Event], T]], n_jobs: int | N
         Each is given an event that is set when the others are to stop: after an error or Ctrl-C.
     n_jobs : int or None
         At once; None or -1 is one per core.
+    on_result : function, optional
+        Called in this thread with each result as soon as those before it are there, so in the order of `work`.
 
     Examples
     --------
@@ -62,15 +68,16 @@ def side_by_side(work: Sequence[Callable[[threading.Event], T]], n_jobs: int | N
         with one_thread():
             return function(stop)
 
+    hear = on_result or (lambda result: None)
     many = cores() if n_jobs is None or n_jobs < 1 else n_jobs
     if min(many, len(work)) < 2:
-        return [alone(function) for function in work]
+        return [_heard(alone(function), hear) for function in work]
     before = torch.get_num_threads()
     try:
         with ThreadPoolExecutor(min(many, len(work)), thread_name_prefix="stack") as pool:
             futures = [pool.submit(alone, function) for function in work]
             try:
-                wait(futures, return_when=FIRST_EXCEPTION)
+                _wait(futures, hear)
             finally:
                 if not all(future.done() and future.exception() is None for future in futures):
                     stop.set()
@@ -84,3 +91,20 @@ def side_by_side(work: Sequence[Callable[[threading.Event], T]], n_jobs: int | N
     for error in sorted(errors, key=lambda error: isinstance(error, Stopped)):
         raise error
     return [future.result() for future in futures]
+
+
+def _heard(result: T, hear: Callable[[T], None]) -> T:
+    hear(result)
+    return result
+
+
+def _wait(futures: Sequence[Future[T]], hear: Callable[[T], None]) -> None:
+    """Wait until all are done or one has failed, and hand on results in order."""
+    pending, told = set(futures), 0
+    while pending:
+        done, pending = wait(pending, return_when=FIRST_COMPLETED)
+        if any(future.exception() for future in done):
+            return
+        while told < len(futures) and futures[told].done():
+            hear(futures[told].result())
+            told += 1

@@ -25,7 +25,7 @@ FLOORS: dict[int, str] = {
     4: "companions ensemble limits parts problem scoring search threads tracking",
     3: "batches inputs member parameters schedules stacking threads torch_optim torch_runner torch_trials torch_worker "
     "training updates",
-    2: "plugins registry",
+    2: "observers plugins registry",
     1: "columns dates delimited encoding folds frames kinds quantities readers tables targets tasks values writers",
     0: "errors gradients hookspecs results space strictjson",
 }
