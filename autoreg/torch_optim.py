@@ -84,7 +84,7 @@ def _transform(cls: type[Optimizer], options: Mapping[str, Any], found: Findings
     if found.only_matrices:
         split = _Split(cls, options)
         return GradientTransform(split.init, split.update, split.averaged if averages(cls) else None)
-    runner = Runner(cls, {**options, **found.added}, found.together, found.linear)
+    runner = Runner(cls, options, found.together, found.linear, found.fused)
     evaluation = runner.averaged if averages(cls) else None
     return GradientTransform(runner.init, runner.update, evaluation, elementwise=found.linear)
 
@@ -94,7 +94,7 @@ class _Split:
 
     def __init__(self, cls: type[Optimizer], options: Mapping[str, Any]) -> None:
         decay = {name: value for name, value in options.items() if name == "weight_decay"}
-        self.hidden, self.rest = Runner(cls, options), Runner(torch.optim.AdamW, decay, together=True, linear=True)
+        self.hidden, self.rest = Runner(cls, options), Runner(torch.optim.AdamW, decay, True, True, True)
 
     def init(self, params: Tensors) -> State:
         return {"hidden": self.hidden.init(params), "rest": self.rest.init(params)}

@@ -28,7 +28,7 @@ OFFERED = {
         "absolute_error", "gamma", "huber", "log_cosh", "mae", "mse", "poisson", "quantile", "smooth_l1",
         "squared_error", "tweedie",
     },
-    "optimizer": {"adam", "adamw", "momentum", "nadam", "rmsprop", "sgd"},
+    "optimizer": {"adam", "adamw", "momentum", "muon", "nadam", "rmsprop", "sgd"},
     "network": {"linear", "mlp", "resnet"},
     "encoding": {"none", "pbld", "plain", "ple", "standard"},
 }  # fmt: skip

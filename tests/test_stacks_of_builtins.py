@@ -10,10 +10,10 @@ from autoreg.folds import Fold
 from autoreg.plugins import registry
 from autoreg.problem import Problem
 from autoreg.scoring import as_metric
-from autoreg.search import _build, _spec
+from autoreg.search import _build
 from autoreg.space import Candidate
 from autoreg.tables import infer_schema
-from autoreg.training import train_stack
+from autoreg.training import StackSpec, train_stack
 
 SIZES = {"network__depth": 2, "network__width": 8, "network__dropout": 0.2}
 
@@ -44,7 +44,9 @@ def problem_of(houses, dtype, numbers_only=False):
 
 def largest_difference(problem, parameters):
     """Between the predictions of one stack of a candidate's members and those of each member alone."""
-    spec = _spec([_build(0, Candidate(parameters), problem)], problem)
+    built = _build(0, Candidate(parameters), problem)
+    score = problem.metric.over_members()
+    spec = StackSpec(built.members, parameters["max_epochs"], score, choose_epoch=False, dtype=problem.dtype)
     data = problem.data()
     (together,) = train_stack(spec, data)
     assert not together.failure, together.failure
