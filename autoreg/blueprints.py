@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import inspect
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,11 +20,11 @@ from torch.overrides import TorchFunctionMode
 
 from autoreg.describe import build_module, describe_module
 from autoreg.encoding import FoldStatistics, TableLayout
-from autoreg.errors import ModelFileError, UnknownNameError
+from autoreg.errors import ModelFileError, PluginError, PluginVersionWarning, UnknownNameError
 from autoreg.manifest import KEPT, as_json, has_label
 from autoreg.member import Member, Point
 from autoreg.parts import POINTS, activation_factory, loss_facts, resolve
-from autoreg.plugins import registry
+from autoreg.plugins import OURS, registry
 from autoreg.registry import Owner
 from autoreg.space import Candidate, short
 from autoreg.stacking import drawing
@@ -252,12 +254,59 @@ def _check_owners(owners: Mapping[str, Mapping[str, str]], kinds: Sequence[str] 
         try:
             registry().get(kind, wanted["name"])
         except UnknownNameError as error:
-            owner = str(Owner(wanted["plugin"], wanted["distribution"], wanted["version"]))
-            # what is told to be typed must be a name and nothing else
-            install = f": pip install {wanted['distribution']}" if _NAME.fullmatch(wanted["distribution"]) else ""
+            owner = Owner(wanted["plugin"], wanted["distribution"], wanted["version"])
             raise ModelFileError(
-                f"{kind} {quoted(wanted['name'])} came from {quoted(owner)[1:-1]}, which is not installed{install}"
+                f"{kind} {quoted(wanted['name'])} came from {quoted(str(owner))[1:-1]}, {_way_to(owner)}"
             ) from error
+
+
+def _way_to(owner: Owner) -> str:
+    """What to do about a plugin that does not offer what a model needs."""
+    name = owner.distribution
+    if not name:
+        return "a file that is not loaded: give it with --plugin FILE.py"
+    # what is told to be typed must be a name and nothing else
+    if not _NAME.fullmatch(name):
+        return "which is not installed"
+    try:
+        version = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return f"which is not installed: pip install {name}"
+    if version != owner.version and _NAME.fullmatch(owner.version):
+        return f"and {name} {version} does not offer it: pip install {name}=={owner.version}"
+    return f"and {name} {version} does not offer it here: autoreg plugins list --load tells why"
+
+
+def tell_other_versions(members: Iterable[Mapping[str, Any]]) -> None:
+    """Warn, once for each plugin, where a model needs a part that came from another version, or another plugin.
+
+    Parameters
+    ----------
+    members : iterable of mapping
+        From a manifest that `check_manifest` has passed.
+    """
+    told = set()
+    for described in members:
+        kinds = (*KEPT, "loss") if isinstance(described["point"], Mapping) else KEPT
+        for kind in kinds:
+            if kind not in described["owners"]:
+                continue
+            wanted = described["owners"][kind]
+            before = Owner(wanted["plugin"], wanted["distribution"], wanted["version"])
+            try:
+                found = registry().get(kind, wanted["name"]).owner
+            except PluginError:  # `rebuild` says it
+                continue
+            same = before.distribution == found.distribution
+            # what is ours reads the files of older versions, and says so where it does not
+            if (same and (before.version == found.version or found.distribution == OURS)) or (before, found) in told:
+                continue
+            told.add((before, found))
+            text = f"{kind} {quoted(wanted['name'])} came from {quoted(str(before))[1:-1]}, and "
+            text += f"{found.version} is installed" if same else f"here it comes from {found}"
+            exact = _NAME.fullmatch(before.distribution) and _NAME.fullmatch(before.version)
+            way = f"; for the same ones pip install {before.distribution}=={before.version}" if exact else ""
+            warnings.warn(f"{text}: predictions may differ{way}", PluginVersionWarning, stacklevel=4)
 
 
 class Budget(TorchFunctionMode):

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from autoreg.errors import AutoregError, DataWarning, ObserverWarning, PluginLoadWarning
+from autoreg.errors import AutoregError, DataWarning, ObserverWarning, PluginLoadWarning, PluginVersionWarning
 
 MENDABLE, BUG, INTERRUPTED, TERMINATED, PIPE_CLOSED = 2, 1, 130, 143, 141
 
@@ -98,7 +98,7 @@ def _warnings_in_one_line() -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("default" if _debugging() else "ignore")
-        for category in (DataWarning, ObserverWarning, PluginLoadWarning):
+        for category in (DataWarning, ObserverWarning, PluginLoadWarning, PluginVersionWarning):
             warnings.filterwarnings("always", category=category)
         warnings.showwarning = show
         yield

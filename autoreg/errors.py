@@ -17,6 +17,7 @@
     PluginLoadWarning           one plugin could not be loaded; the others were
     ObserverWarning             a plugin that observes failed; the fit went on
     DataWarning                 a table was mended or read with a guess
+    PluginVersionWarning        a model was made with another version of a plugin
 
 Every message is one line with the value, the rule and the way out.
 """
@@ -80,6 +81,10 @@ class DataWarning(UserWarning):
     """A table was read with a guess, or something in it was mended."""
 
 
+class PluginVersionWarning(UserWarning):
+    """A model was made with another version of a plugin than the installed one."""
+
+
 def unknown(kind: str, name: object, known: list[str] | tuple[str, ...]) -> str:
     """Say that a name is not known, with the nearest and all known ones.
 
@@ -101,7 +106,7 @@ def one_line(error: BaseException) -> str:
     >>> one_line(ValueError("first\\nsecond")), one_line(KeyboardInterrupt())
     ('ValueError: first', 'KeyboardInterrupt')
     >>> one_line(ImportError("no \\x1b[31mred"))
-    "ImportError: no \\\\x1b[31mred"
+    'ImportError: no \\\\x1b[31mred'
     """
     try:
         text = str(error)

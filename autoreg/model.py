@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from autoreg.blueprints import OwnCode, describe_part, rebuild
+from autoreg.blueprints import OwnCode, describe_part, rebuild, tell_other_versions
 from autoreg.errors import OptionError
 from autoreg.manifest import check_manifest, damaged
 from autoreg.member import Member, Point, has_views
@@ -261,6 +261,7 @@ class FittedModel:
             When the manifest is damaged, a part is missing or a tensor does not fit it.
         """
         check_manifest(manifest)
+        tell_other_versions(manifest["members"])
         schema = Schema.from_json(manifest.get("schema"))  # type: ignore[arg-type]
         if manifest.get("layout") != schema.layout.to_json():
             raise damaged("its layout is not that of its schema")
