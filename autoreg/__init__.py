@@ -12,6 +12,7 @@ from autoreg.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from autoreg.estimators import AutoRegressor, NeuralRegressor, load
+    from autoreg.plugins import register
     from autoreg.torch_optim import from_torch_optim
 
 __version__ = "0.1.0"
@@ -20,10 +21,11 @@ _HOMES = {
     "AutoRegressor": "autoreg.estimators",
     "NeuralRegressor": "autoreg.estimators",
     "load": "autoreg.estimators",
+    "register": "autoreg.plugins",
     "from_torch_optim": "autoreg.torch_optim",
 }
 
-__all__ = ["AutoRegressor", "NeuralRegressor", "from_torch_optim", "hookimpl", "load"]
+__all__ = ["AutoRegressor", "NeuralRegressor", "from_torch_optim", "hookimpl", "load", "register"]
 
 
 def __getattr__(name: str) -> Any:

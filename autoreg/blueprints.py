@@ -24,7 +24,7 @@ from autoreg.errors import ModelFileError, PluginError, PluginVersionWarning, Un
 from autoreg.manifest import KEPT, as_json, has_label
 from autoreg.member import Member, Point
 from autoreg.parts import POINTS, activation_factory, loss_facts, resolve
-from autoreg.plugins import OURS, registry
+from autoreg.plugins import OURS, SESSION, registry
 from autoreg.registry import Owner
 from autoreg.space import Candidate, short
 from autoreg.stacking import drawing
@@ -263,6 +263,8 @@ def _check_owners(owners: Mapping[str, Mapping[str, str]], kinds: Sequence[str] 
 def _way_to(owner: Owner) -> str:
     """What to do about a plugin that does not offer what a model needs."""
     name = owner.distribution
+    if owner == SESSION:
+        return "where it was registered by hand: do so again (autoreg.register), or give its file with --plugin FILE.py"
     if not name:
         return "a file that is not loaded: give it with --plugin FILE.py"
     # what is told to be typed must be a name and nothing else

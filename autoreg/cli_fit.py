@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from autoreg.completion import dimensions, names_of
 from autoreg.console import print_json, say
 from autoreg.errors import OptionError
 from autoreg.options import force_option, json_option, load_with, plugin_option, reading, reading_options
@@ -50,20 +51,55 @@ PARTS = ("encoding", "network", "activation", "optimizer", "loss")
     "encodings",
     metavar="NAME",
     multiple=True,
+    shell_complete=names_of("encoding"),
     help="Search only this; may be repeated.",
 )
-@click.option("--network", "networks", metavar="NAME", multiple=True, help="The same: linear, mlp, resnet, ...")
-@click.option("--activation", "activations", metavar="NAME", multiple=True, help="The same: relu, silu, tanh, ...")
-@click.option("--optimizer", "optimizers", metavar="NAME", multiple=True, help="The same: adamw, sgd, ...")
-@click.option("--loss", "losses", metavar="NAME", multiple=True, help="The same: squared_error, huber, ...")
+@click.option(
+    "--network",
+    "networks",
+    metavar="NAME",
+    multiple=True,
+    shell_complete=names_of("network"),
+    help="The same: linear, mlp, resnet, ...",
+)
+@click.option(
+    "--activation",
+    "activations",
+    metavar="NAME",
+    multiple=True,
+    shell_complete=names_of("activation"),
+    help="The same: relu, silu, tanh, ...",
+)
+@click.option(
+    "--optimizer",
+    "optimizers",
+    metavar="NAME",
+    multiple=True,
+    shell_complete=names_of("optimizer"),
+    help="The same: adamw, sgd, ...",
+)
+@click.option(
+    "--loss",
+    "losses",
+    metavar="NAME",
+    multiple=True,
+    shell_complete=names_of("loss"),
+    help="The same: squared_error, huber, ...",
+)
 @click.option(
     "--space",
     metavar="NAME=VALUES",
     multiple=True,
+    shell_complete=dimensions,
     help="Values of one dimension, such as network__depth=1,2,3 or learning_rate=1e-4..1e-1:log; may be repeated.",
 )
 @click.option(
-    "--strategy", metavar="NAME", default="portfolio", show_default=True, help="portfolio, grid, random, or a plugin's."
+    "--strategy",
+    metavar="NAME",
+    default="portfolio",
+    show_default=True,
+    shell_complete=names_of("strategy"),
+    help="portfolio, grid, random, or a plugin's.",
 )
 @click.option(
     "--strategy-option",

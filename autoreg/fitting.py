@@ -18,12 +18,12 @@ from autoreg.companions import evaluate_companions
 from autoreg.ensemble import cross_fitted, greedy_weights
 from autoreg.errors import AutoregError, DataError, OptionError, SearchError, unknown
 from autoreg.folds import Fold, make_folds
-from autoreg.limits import option_names
 from autoreg.model import FittedModel, Part
 from autoreg.observers import Watch, watched
 from autoreg.plugins import load_plugins, registry
 from autoreg.problem import Problem
 from autoreg.recording import cv_results, results_to_json
+from autoreg.registry import option_names
 from autoreg.report.progress import show_progress
 from autoreg.report.verdict import verdict
 from autoreg.results import CandidateResult, Progress, SearchPlan, SearchResults

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
 
@@ -13,9 +11,6 @@ import numpy as np
 from autoreg.errors import OptionError, unknown
 from autoreg.plugins import registry
 from autoreg.space import PARTS, Candidate
-
-GIVEN = {"encoding": 1, "network": 3, "activation": 0, "loss": 2, "optimizer": 0}
-"""How many arguments of a part come from the engine; the others are its options."""
 
 
 def check_candidate(candidate: Candidate) -> None:
@@ -57,7 +52,7 @@ def _check_options(part: str, candidate: Candidate) -> None:
     value, options = candidate[part], candidate.options(part)
     if not isinstance(value, str):
         return
-    known = option_names(registry().get(part, value).thing, GIVEN[part])
+    known = registry().get(part, value).options
     if known is None:
         return
     for name in options:
@@ -65,17 +60,6 @@ def _check_options(part: str, candidate: Candidate) -> None:
             raise OptionError(unknown(f"option of {part} {value}", name, known))
         if name not in known:
             raise OptionError(f"{part} {value} takes no options: remove '{name}', or give a list of spaces")
-
-
-def option_names(thing: Callable[..., Any], given: int) -> list[str] | None:
-    """The names of a part's options, those after so many given arguments; None where it takes any or does not say."""
-    try:
-        parameters = list(inspect.signature(thing).parameters.values())
-    except (TypeError, ValueError):  # some built-in functions have no signature
-        return None
-    if any(p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters):
-        return None
-    return [p.name for p in parameters[given:]]
 
 
 def _is_number(value: Any) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from typing import Any
 
 import click
@@ -48,6 +50,7 @@ def load_with(files: Sequence[str]) -> None:
     """Load the installed plugins and those in files."""
     from autoreg.plugins import load_plugins
 
-    plugins = load_plugins()
-    for file in files:
-        plugins.add_file(file)
+    with redirect_stdout(sys.stderr):  # results go to standard output, and a plugin may print while it is imported
+        plugins = load_plugins()
+        for file in files:
+            plugins.add_file(file)

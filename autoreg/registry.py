@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from autoreg.errors import ContractError, DuplicateNameError, UnknownNameError, unknown
+from autoreg.errors import ContractError, DuplicateNameError, OptionError, UnknownNameError, unknown
+from autoreg.space import as_dimensions
 
 KINDS = ("activation", "loss", "optimizer", "network", "encoding", "strategy", "companion")
 
@@ -68,6 +69,18 @@ def option_names(thing: Callable[..., Any], given: int) -> list[str] | None:
     return [p.name for p in parameters[given:]]
 
 
+def _check_space(entry: Entry) -> None:
+    """Raise `ContractError` unless a search can draw from the entry's space."""
+    options = entry.options
+    for option, values in entry.space.items():
+        if options is not None and option not in options:
+            raise ContractError(unknown(f"option of {entry.kind} {entry.name}", option, options))
+        try:
+            as_dimensions({f"{entry.kind}__{option}": values})
+        except OptionError as error:
+            raise ContractError(f"{entry.kind} '{entry.name}' from {entry.owner}: {error}") from error
+
+
 class Registry:
     """All things that plugins offer.
 
@@ -99,9 +112,13 @@ class Registry:
             raise ContractError(f"{kind} name {name!r} from {owner}: use lower-case letters, digits, '-' and '_'")
         if not callable(thing):
             raise ContractError(f"{kind} '{name}' from {owner}: {thing!r} is not callable")
+        if space is not None and not isinstance(space, Mapping):
+            raise ContractError(f"{kind} '{name}' from {owner}: space={space!r} is not a dict of lists")
+        entry = Entry(kind, name, thing, owner, dict(space or {}), facts)
+        _check_space(entry)
         entries = self._entries.setdefault((kind, name), [])
         entries[:] = [entry for entry in entries if entry.owner != owner]
-        entries.append(Entry(kind, name, thing, owner, dict(space or {}), facts))
+        entries.append(entry)
 
     def remove(self, owner: Owner) -> None:
         """Forget all that an owner offers."""

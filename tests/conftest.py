@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     import pandas as pd
+    from strangers import Site
 
     from autoreg.registry import Registry
 
 # Other people's plugins may be installed beside us; they have no part in our tests, nor in the processes these start.
 os.environ["AUTOREG_PLUGINS"] = ""
+# nor has what our user's cache knows
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="autoreg-cache-")
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
 @pytest.fixture
@@ -56,3 +65,17 @@ def registry() -> Registry:
         if point.dist is not None and point.dist.name == OURS:
             plugins.add_entry_point(point)
     return plugins.registry
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """A folder to install strangers' distributions in; loaded at the next look-up, forgotten at the end."""
+    from strangers import Site
+
+    from autoreg.plugins import load_plugins
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    found = Site(tmp_path / "site", monkeypatch)
+    load_plugins.cache_clear()
+    yield found
+    load_plugins.cache_clear()

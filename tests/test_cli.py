@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -521,7 +521,8 @@ def test_plugins_list() -> None:
 
 
 def test_a_plugin_that_is_left_out_is_listed() -> None:
-    broken = SimpleNamespace(register_networks=hookimpl(lambda register: register("Bad Name", len)))
+    broken = ModuleType("broken")
+    broken.__dict__["register_networks"] = hookimpl(lambda register: register("Bad Name", len))
     plugins = Plugins()
     with pytest.warns(UserWarning, match="left out"):
         plugins.add(broken, Owner("broken", "autoreg-broken", "1.0"))
@@ -549,12 +550,12 @@ def test_a_plugin_from_a_file(table: Path, tmp_path: Path) -> None:
     load_plugins.cache_clear()
     line = refused("predict", output, table)
     assert "activation 'wave'" in line
-    assert "not installed" in line
+    assert "--plugin" in line
     done = run("predict", output, table, "--plugin", plugin)
     assert done.stderr == ""
     assert len(done.stdout.splitlines()) == 121
     listed = run("plugins", "list", "--plugin", plugin).stdout
-    assert listed.endswith("wave\n  activation: wave\n")
+    assert listed.endswith("\nwave.py\n  activation: wave\n")
     assert run("plugins", "list", "--plugin", plugin).stdout == listed
 
 

@@ -19,13 +19,13 @@ import autoreg
 PACKAGE = Path(autoreg.__file__).parent
 
 FLOORS: dict[int, str] = {
-    7: "__main__ cli cli_fit cli_plugins console options",
+    7: "__main__ cli cli_fit cli_plugins completion console options",
     6: "arguments base estimators fitting recording report testing",
     5: "blueprints builtins describe manifest model modelformat persistence",
     4: "companions ensemble limits parts problem scoring search threads tracking",
     3: "batches inputs member parameters schedules stacking threads torch_optim torch_runner torch_trials torch_worker "
     "training updates",
-    2: "observers plugins registry",
+    2: "installed names observers plugins registry tracing",
     1: "columns dates delimited encoding folds frames kinds quantities readers tables targets tasks values writers",
     0: "errors gradients hookspecs results space strictjson",
 }

@@ -1,0 +1,105 @@
+"""What is installed: entry points of our groups, read from metadata, so that nothing is imported."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from autoreg.registry import Owner
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+GROUP, COMMANDS = "autoreg", "autoreg.commands"
+OURS = "autoreg-core"
+
+
+def installed(group: str = GROUP) -> list[EntryPoint]:
+    """Entry points of our own and of allowed plugins, sorted so that the order is the same everywhere.
+
+    ``AUTOREG_PLUGINS`` limits the others to a comma-separated list of distributions; empty means none.
+
+    Parameters
+    ----------
+    group : str
+        ``autoreg`` for plugins, ``autoreg.commands`` for commands.
+    """
+    allowed = allowed_distributions()
+    points = [(owner_of(point), point) for point in _points(group)]
+    points.sort(key=lambda item: (item[0].distribution != OURS, item[0].distribution.lower(), item[0].plugin))
+    return [point for owner, point in points if is_allowed(owner.distribution, allowed)]
+
+
+def allowed_distributions() -> frozenset[str] | None:
+    """What ``AUTOREG_PLUGINS`` names, in the spelling of `normalized`; None when it is not set."""
+    given = os.environ.get("AUTOREG_PLUGINS")
+    return None if given is None else frozenset(normalized(name) for name in given.split(",") if name.strip())
+
+
+def is_allowed(distribution: str, allowed: frozenset[str] | None) -> bool:
+    """Whether a distribution's plugins are loaded; our own always are."""
+    return distribution == OURS or allowed is None or normalized(distribution) in allowed
+
+
+def owner_of(point: EntryPoint) -> Owner:
+    """The plugin that an entry point names, and the distribution it came in."""
+    if point.dist is None:
+        return Owner(point.name)
+    # damaged metadata may lack either
+    return Owner(point.name, point.dist.name or "", point.dist.version or "")
+
+
+def normalized(distribution: str) -> str:
+    """A distribution's name as the package index compares it.
+
+    >>> normalized(" Autoreg_Snake")
+    'autoreg-snake'
+    """
+    return re.sub(r"[-_.]+", "-", distribution.strip()).lower()
+
+
+def _points(group: str) -> list[EntryPoint]:
+    # imported here: it takes as long as the rest of the command line together
+    from importlib.metadata import distributions, entry_points
+
+    try:
+        return list(entry_points(group=group))
+    except Exception:  # one distribution with damaged metadata; the others are read without it
+        pass
+    found: dict[str, list[EntryPoint]] = {}
+    for distribution in distributions():
+        try:
+            points = list(distribution.entry_points.select(group=group))
+            if points:
+                found.setdefault(normalized(distribution.name), points)
+        except Exception:
+            continue
+    return [point for points in found.values() for point in points]
+
+
+PATIENCE = 5.0
+"""Seconds after which an import that does not end is named on standard error."""
+
+
+@contextmanager
+def named_when_slow(what: str) -> Iterator[None]:
+    """Say on standard error what is being loaded when that takes long, so that an import that hangs has a name."""
+
+    def tell() -> None:
+        print(
+            f"Still loading {what} after {PATIENCE:g} seconds; Ctrl-C ends it, AUTOREG_PLUGINS says what is loaded",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
+
+    timer = threading.Timer(PATIENCE, tell)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
