@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from autoreg import __version__
+from autoreg.cli_check import check
 from autoreg.cli_fit import fit
 from autoreg.cli_plugins import plugins
 from autoreg.console import Commands, print_json
@@ -31,6 +32,7 @@ def autoreg() -> None:
 
 autoreg.add_command(fit)
 autoreg.add_command(plugins)
+plugins.add_command(check)
 
 
 @autoreg.command()

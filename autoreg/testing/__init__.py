@@ -18,6 +18,7 @@ from autoreg.testing.encodings import check_encoding
 from autoreg.testing.losses import check_loss
 from autoreg.testing.networks import check_network
 from autoreg.testing.optimizers import check_optimizer
+from autoreg.testing.plugins import check_plugin
 from autoreg.testing.results import Check, ConformanceError
 from autoreg.testing.strategies import check_strategy
 
@@ -30,5 +31,6 @@ __all__ = [
     "check_loss",
     "check_network",
     "check_optimizer",
+    "check_plugin",
     "check_strategy",
 ]

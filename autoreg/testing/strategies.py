@@ -155,7 +155,8 @@ class _Subject:
 
     def ends(self) -> str:
         rounds = self.play(LISTS, None)
-        return f"{len(rounds[-1][0])} candidates in {len(rounds) - 1} rounds for a space of four"
+        n = len(rounds) - 1
+        return f"{len(rounds[-1][0])} candidates in {n} round{'s' if n > 1 else ''} for a space of four"
 
     def number(self) -> None:
         for n in (1, 3):
