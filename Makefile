@@ -21,7 +21,7 @@ test: lint .venv/ready
 	  [ -e "$$project" ] || continue; \
 	  folder=$$(dirname "$$project"); \
 	  echo "== $$folder"; \
-	  $(INSTALL) --editable "$$folder"; \
+	  $(INSTALL) --editable "$$folder[test]"; \
 	  $(BIN)/python -m pytest "$$folder"; \
 	done
 	$(MAKE) docs

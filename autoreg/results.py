@@ -30,7 +30,8 @@ class CandidateResult:
     seconds : float
         Its share of the fitting time.
     curve : tuple of float
-        Mean validation score after each epoch, scikit-learn's sign; empty for a companion.
+        Mean validation score after each epoch, scikit-learn's sign; where a strategy has all epochs run, after the last
+        alone. Empty for a companion.
     train_curve : tuple of float
         Mean training loss in each epoch; empty for a companion.
     failure : str
