@@ -56,7 +56,7 @@ def describe_part(part: Part) -> dict[str, Any]:
     if not isinstance(candidate["network"], str):
         parameters["network"] = _described(part.template.network, candidate["network"])
     if not isinstance(candidate["activation"], str):
-        parameters["activation"] = _described_activation(candidate["activation"])
+        parameters["activation"] = _described_activation(candidate["activation"], candidate.options("activation"))
     return {
         "label": candidate.label,
         "parameters": parameters,
@@ -68,12 +68,12 @@ def describe_part(part: Part) -> dict[str, Any]:
     }
 
 
-def _described_activation(value: Any) -> Any:
+def _described_activation(value: Any, options: Mapping[str, Any]) -> Any:
     if isinstance(value, Mapping) or value is None:  # from a file, as it was there
         return value
     try:
         with drawing(0):
-            return _described(activation_factory(value)(), value)
+            return _described(activation_factory(value, options)(), value)
     except TypeError:  # a class that needs arguments: no network used it
         return {"label": short(value)}
 

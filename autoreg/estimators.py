@@ -17,8 +17,6 @@ from autoreg.model import FittedModel
 from autoreg.persistence import read_model
 from autoreg.space import DEFAULTS, PARTS, Candidate
 
-OPTION_PARTS = tuple(part for part in PARTS if part != "activation")
-
 
 class NeuralRegressor(TableRegressor):
     """Train one neural network.
@@ -52,7 +50,7 @@ class NeuralRegressor(TableRegressor):
     n_iter_no_change : int or float
         A float is a multiple of the best epoch so far, and at least a fifth of all epochs: a schedule that returns to
         zero gets better in longer and longer cycles.
-    encoding_options, network_options, loss_options, optimizer_options : dict or None
+    encoding_options, network_options, activation_options, loss_options, optimizer_options : dict or None
         Options of the named parts; also reached as ``network__depth`` by `set_params` and `GridSearchCV`.
     random_state : int, RandomState or None
     verbose : int
@@ -99,6 +97,7 @@ class NeuralRegressor(TableRegressor):
         n_iter_no_change: float = 10,
         encoding_options: dict[str, Any] | None = None,
         network_options: dict[str, Any] | None = None,
+        activation_options: dict[str, Any] | None = None,
         loss_options: dict[str, Any] | None = None,
         optimizer_options: dict[str, Any] | None = None,
         random_state: Any = None,
@@ -119,6 +118,7 @@ class NeuralRegressor(TableRegressor):
         self.n_iter_no_change = n_iter_no_change
         self.encoding_options = encoding_options
         self.network_options = network_options
+        self.activation_options = activation_options
         self.loss_options = loss_options
         self.optimizer_options = optimizer_options
         self.random_state = random_state
@@ -128,7 +128,7 @@ class NeuralRegressor(TableRegressor):
         """Constructor arguments; with `deep` also options of parts, as ``network__depth``."""
         params = super().get_params(deep=False)
         if deep:
-            for part in OPTION_PARTS:
+            for part in PARTS:
                 options = params[f"{part}_options"]
                 if isinstance(options, Mapping):
                     params.update({f"{part}__{name}": value for name, value in options.items()})
@@ -142,8 +142,8 @@ class NeuralRegressor(TableRegressor):
             part, separator, option = name.partition("__")
             if not separator:
                 continue
-            if part not in OPTION_PARTS:
-                raise ValueError(f"Invalid parameter {name!r} for estimator {self}; options: {OPTION_PARTS}")
+            if part not in PARTS:
+                raise ValueError(f"Invalid parameter {name!r} for estimator {self}; options: {PARTS}")
             field = f"{part}_options"
             setattr(self, field, {**(getattr(self, field) or {}), option: value})
         return self
@@ -151,7 +151,7 @@ class NeuralRegressor(TableRegressor):
     @property
     def _candidate(self) -> Candidate:
         parameters = {name: getattr(self, name) for name in DEFAULTS}
-        for part in OPTION_PARTS:
+        for part in PARTS:
             options = getattr(self, f"{part}_options") or {}
             if not isinstance(options, Mapping):
                 raise OptionError(f"{part}_options={options!r}: give a dict of options, such as {{'depth': 2}}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,8 +17,17 @@ import autoreg
 from autoreg.arguments import TrainingTable, Validation, as_seed, read_for_fit
 from autoreg.companions import evaluate_companions
 from autoreg.ensemble import cross_fitted, greedy_weights
-from autoreg.errors import AutoregError, DataError, OptionError, SearchError, unknown
+from autoreg.errors import (
+    AutoregError,
+    DataError,
+    DuplicateNameError,
+    OptionError,
+    PluginLoadWarning,
+    SearchError,
+    unknown,
+)
 from autoreg.folds import Fold, make_folds
+from autoreg.guards import Asked
 from autoreg.model import FittedModel, Part
 from autoreg.observers import Watch, watched
 from autoreg.plugins import load_plugins, registry
@@ -29,7 +39,7 @@ from autoreg.report.verdict import verdict
 from autoreg.results import CandidateResult, Progress, SearchPlan, SearchResults
 from autoreg.scoring import as_metric
 from autoreg.search import Evaluated, best_of, evaluate
-from autoreg.space import DEFAULTS, Candidate, Space, as_dimensions, short
+from autoreg.space import DEFAULTS, PARTS, Candidate, Space, as_dimensions, short
 from autoreg.tables import Schema, infer_schema
 
 NAME_LISTS = {
@@ -195,7 +205,7 @@ def _strategy(estimator: Any) -> tuple[Callable[..., list[Candidate]], Mapping[s
             )
     if options and "stop" in facts:
         facts["stop"] = partial(facts["stop"], **options)
-    return partial(propose, **options), facts
+    return Asked(partial(propose, **options), short(value), entry), facts
 
 
 def _folds(estimator: Any, table: TrainingTable, groups: Any, seed: int) -> list[Fold]:
@@ -236,7 +246,11 @@ def _space(estimator: Any, problem: Problem) -> Space:
     }
     # what stands around our own portfolio is offered to every strategy
     prior = registry().get("strategy", "portfolio").facts.get("prior")
-    return Space(dimensions, size, estimator.effort, problem.metric.name, prior)
+    declared: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
+    for entry in registry():
+        if entry.kind in declared and entry.space:
+            declared[entry.kind][entry.name] = entry.space
+    return Space(dimensions, size, estimator.effort, problem.metric.name, prior, declared)
 
 
 def _search(
@@ -298,8 +312,12 @@ def _companions(
 ) -> list[CandidateResult]:
     if estimator.companions is None:
         return []
-    names = registry().names("companion")
-    entries = [registry().get("companion", name) for name in names]
+    entries = []
+    for name in registry().names("companion"):
+        try:
+            entries.append(registry().get("companion", name))
+        except DuplicateNameError as error:  # nobody asked for it by name
+            warnings.warn(f"{error}; it is left out", PluginLoadWarning, stacklevel=4)
     results, _ = evaluate_companions(
         entries, problem.numbers, problem.codes, problem.layout, problem.y, problem.sample_weight,
         problem.folds, problem.metric.score, problem.seed, on_progress,

@@ -29,8 +29,9 @@ hookimpl = HookimplMarker("autoreg")
 def register_activations(register: Callable[..., None]) -> None:
     """Offer activations: ``register(name, activation)``.
 
-    activation : elementwise function, tensor of any shape -> tensor of that shape and dtype; or an ``nn.Module``
-        class that takes no arguments, whose parameters each member then learns for itself.
+    activation : elementwise function ``(x, **options)``, tensor of any shape -> tensor of that shape and dtype; or an
+        ``nn.Module`` class of ``(**options)``, whose parameters each member then learns for itself. All options have
+        defaults.
     """
 
 

@@ -34,12 +34,13 @@ class Elementwise(nn.Module):
 
     leading_axes = True
 
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, function: Callable[..., Tensor], options: Mapping[str, Any] | None = None) -> None:
         super().__init__()
-        self.function = function
+        # apart from each other, so that members with equal options are of one program
+        self.function, self.options = function, dict(options or {})
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
+        return self.function(x, **self.options)
 
     def extra_repr(self) -> str:
         return short(self.function)
@@ -97,7 +98,7 @@ def resolve(candidate: Candidate) -> Recipe:
         candidate,
         _encoding(candidate),
         _network(candidate),
-        activation_factory(candidate["activation"]),
+        activation_factory(candidate["activation"], candidate.options("activation")),
         LossPart(_loss_function(candidate, entry), facts.get("point"), _loss_key(candidate)),
         int(facts.get("outputs_per_target", 1)),
         scaling == "standard" and facts.get("target_scaling", "standard") is not None,
@@ -129,16 +130,22 @@ def _encoding(candidate: Candidate) -> Callable[[FoldStatistics], nn.Module]:
     return lambda statistics: make(statistics, **options)
 
 
-def activation_factory(value: Any) -> Callable[[], nn.Module]:
-    """A function that returns a fresh activation module, from a name, a class, an instance or a function."""
+def activation_factory(value: Any, options: Mapping[str, Any] | None = None) -> Callable[[], nn.Module]:
+    """A function that returns a fresh activation module, from a name, a class, an instance or a function.
+
+    >>> activation_factory("leaky_relu", {"negative_slope": 0.2})()
+    LeakyReLU(negative_slope=0.2)
+    """
     thing = registry().get("activation", value).thing if isinstance(value, str) else value
     if isinstance(thing, nn.Module):
+        if options:
+            raise OptionError(f"activation options {sorted(options)} need an activation by name, class or function")
         return partial(_copy_and_reset, thing)
     made = thing.func if isinstance(thing, partial) else thing
     if isinstance(made, type) and issubclass(made, nn.Module):
-        return thing
+        return partial(thing, **options) if options else thing
     if callable(thing):
-        return partial(Elementwise, thing)
+        return partial(Elementwise, thing, options)
     raise OptionError(f"activation {value!r}: give a name, an nn.Module class or instance, or a function")
 
 

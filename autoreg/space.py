@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from hashlib import sha256
 from itertools import product
@@ -84,7 +84,11 @@ class Candidate:
     def label(self) -> str:
         """A short description that tells candidates apart."""
         sizes = ", ".join(f"{key}={short(value)}" for key, value in self.options("network").items())
-        words = [short(self["network"]) + (f"({sizes})" if sizes else ""), short(self["activation"])]
+        slopes = ", ".join(f"{key}={short(value)}" for key, value in self.options("activation").items())
+        words = [
+            short(self["network"]) + (f"({sizes})" if sizes else ""),
+            short(self["activation"]) + (f"({slopes})" if slopes else ""),
+        ]
         if self["encoding"] != DEFAULTS["encoding"]:
             words.append(short(self["encoding"]))
         if self["loss"] != DEFAULTS["loss"]:
@@ -138,6 +142,8 @@ class Space:
     prior : function or None
         ``prior(space, n)`` gives alternatives, as `dimensions` are, for a plan of n candidates: what `full` puts
         where the user gives nothing.
+    declared : mapping
+        Part -> name -> option -> values: the ``space`` that each thing was registered with.
     """
 
     dimensions: tuple[Mapping[str, Any], ...]
@@ -145,11 +151,23 @@ class Space:
     effort: str = "balanced"
     scoring: str = ""
     prior: Callable[[Space, int], Sequence[Mapping[str, Any]]] | None = None
+    declared: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+
+    def options_of(self, part: str, value: Any) -> dict[str, Any]:
+        """The options that a part declares to be worth a search, as dimensions.
+
+        >>> space = Space(({},), {}, declared={"activation": {"snake": {"frequency": [0.5, 1.0]}}})
+        >>> space.options_of("activation", "snake"), space.options_of("activation", "relu")
+        ({'activation__frequency': [0.5, 1.0]}, {})
+        """
+        known = self.declared.get(part, {}).get(value, {}) if isinstance(value, str) else {}
+        return {f"{part}__{option}": values for option, values in known.items()}
 
     def full(self, n: int) -> tuple[dict[str, Any], ...]:
         """The dimensions, and the prior's where the user gives none, for a plan of n candidates.
 
-        A part that the prior does not know takes none of the options of the one that it replaces.
+        A part that the prior does not know takes none of the options of the one that it replaces; it brings those that
+        it declares.
 
         Examples
         --------
@@ -161,31 +179,39 @@ class Space:
         """
         found: list[dict[str, Any]] = []
         alternatives = self.prior(self, n) if self.prior else ({},)
-        parts = {part: [value for one in alternatives for value in one.get(part, ())] for part in PARTS}
+        # parts without options in the prior are one dimension, whatever their values
+        parts = {
+            part: [value for one in alternatives for value in one.get(part, ())]
+            for part in PARTS
+            if any(name.startswith(f"{part}__") for one in alternatives for name in one)
+        }
         for given in self.dimensions:
             for known in alternatives:
-                found += [one for one in _beside(known, given, parts) if one not in found]
+                found += [one for one in self._beside(known, given, parts) if one not in found]
         return tuple(found)
 
+    def _beside(
+        self, known: Mapping[str, Any], given: Mapping[str, Any], parts: Mapping[str, list[Any]]
+    ) -> Iterator[dict[str, Any]]:
+        """What is given, with what remains of one alternative of a prior: one with its parts, and those with others.
 
-def _beside(
-    known: Mapping[str, Any], given: Mapping[str, Any], parts: Mapping[str, list[Any]]
-) -> Iterator[dict[str, Any]]:
-    """What is given, with what remains of one alternative of a prior: one with its parts, and those with others.
-
-    `parts` are the values that any alternative knows.
-    """
-    splits = []
-    for part in PARTS:
-        if part in known and isinstance(given.get(part), list):
-            same = [value for value in given[part] if value in known[part]]
-            other = [value for value in given[part] if value not in parts[part]]
-            splits.append([{part: values} for values in (same, other) if values])
-    for choice in product(*splits):
-        chosen = {part: values for one in choice for part, values in one.items()}
-        replaced = {part for part, values in chosen.items() if values[0] not in known[part]}
-        kept = {name: values for name, values in known.items() if name.split("__")[0] not in replaced}
-        yield {**kept, **given, **chosen}
+        `parts` are the values that any alternative knows, of the parts that have options.
+        """
+        splits = []
+        for part in PARTS:
+            if isinstance(given.get(part), list):
+                same = [value for value in given[part] if part in parts and value in known.get(part, ())]
+                other = [value for value in given[part] if value not in parts.get(part, ())]
+                # what has options of its own has to stand alone
+                alone = [[value] for value in other if self.options_of(part, value)]
+                others = [value for value in other if not self.options_of(part, value)]
+                splits.append([(part, values) for values in (same, others, *alone) if values])
+        for choice in product(*splits):
+            chosen = dict(choice)
+            replaced = {part for part, values in chosen.items() if values[0] not in known.get(part, ())}
+            kept = {name: values for name, values in known.items() if name.split("__")[0] not in replaced}
+            own = {name: v for part in replaced for name, v in self.options_of(part, chosen[part][0]).items()}
+            yield {**kept, **own, **given, **chosen}
 
 
 def as_dimensions(space: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None) -> tuple[dict[str, Any], ...]:

@@ -12,7 +12,7 @@ from sklearn.model_selection import ParameterGrid, ParameterSampler
 from autoreg.errors import OptionError
 from autoreg.hookspecs import hookimpl
 from autoreg.results import CandidateResult
-from autoreg.space import Candidate, Space
+from autoreg.space import PARTS, Candidate, Space
 
 
 def grid(space: Space, results: Sequence[CandidateResult], n: int | None, seed: int) -> list[Candidate]:
@@ -75,6 +75,7 @@ def portfolio(space: Space, results: Sequence[CandidateResult], n: int | None, s
     listed = PORTFOLIO if count > 4 else [PORTFOLIO[i] for i in (0, 1, 4, 5)]
     settings = [*listed[:count], *(_draw(rng) for _ in range(count - len(listed)))]
     chosen = [_override({**COMMON, **s}, _pick(space.dimensions, i, rng)) for i, s in enumerate(settings)]
+    _draw_declared(space, [{**COMMON, **s} for s in settings], chosen, seed)
     epochs = _epochs(space, len(chosen), effort)
     return [Candidate({"max_epochs": epochs, **c}) for c in chosen]
 
@@ -178,6 +179,39 @@ def _pick(dimensions: Sequence[Mapping[str, Any]], index: int, rng: np.random.Ge
             rest, place = divmod(rest, len(list(values)))
             picked[name] = list(values)[place]
     return picked
+
+
+def _draw_declared(
+    space: Space, settings: Sequence[Mapping[str, Any]], chosen: Sequence[dict[str, Any]], seed: int
+) -> None:
+    """Give parts that the portfolio does not know the options that they declare, but for the first time of each.
+
+    Its author's own defaults come first.
+
+    >>> space = Space(({},), {}, declared={"activation": {"snake": {"frequency": [0.5, 2.0]}}})
+    >>> chosen = [{"activation": "snake"}, {"activation": "snake"}, {"activation": "silu"}]
+    >>> _draw_declared(space, [{}] * 3, chosen, 0)
+    >>> chosen
+    [{'activation': 'snake'}, {'activation': 'snake', 'activation__frequency': 2.0}, {'activation': 'silu'}]
+    """
+    met = set()
+    for i, (setting, candidate) in enumerate(zip(settings, chosen, strict=True)):
+        # a generator of its own, so that the draws of others do not change
+        rng = np.random.default_rng([seed, i])
+        for part in PARTS:
+            value = candidate.get(part)
+            if value == setting.get(part):
+                continue
+            options = {name: v for name, v in space.options_of(part, value).items() if name not in candidate}
+            if options and (part, value) in met:
+                candidate.update(_pick([{name: _listed(v, rng) for name, v in options.items()}], 0, rng))
+            if options:
+                met.add((part, value))
+
+
+def _listed(values: Any, rng: np.random.Generator) -> Any:
+    """A distribution as it is; one value drawn from a list."""
+    return values if hasattr(values, "rvs") else [values[rng.integers(len(values))]]
 
 
 def _override(setting: Mapping[str, Any], picked: Mapping[str, Any]) -> dict[str, Any]:
