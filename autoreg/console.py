@@ -15,8 +15,11 @@ from typing import Any
 
 import click
 
+from autoreg.commands import Offers, Promise, offers, tell_of_shadowing, unknown_command
 from autoreg.errors import AutoregError, DataWarning, ObserverWarning, PluginLoadWarning, PluginVersionWarning
+from autoreg.installed import owner_of
 
+_OFFERS, _OWNER = "autoreg.offers", "autoreg.owner"
 MENDABLE, BUG, INTERRUPTED, TERMINATED, PIPE_CLOSED = 2, 1, 130, 143, 141
 
 
@@ -33,7 +36,31 @@ class _Failure(click.ClickException):
 
 
 class Commands(click.Group):
-    """A group of commands that tells of warnings and errors as a person wants to read them."""
+    """Our commands and those of plugins; tells of warnings and errors as a person wants to read them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), *sorted(set(_offers(ctx)) - set(self.commands))]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        own = super().get_command(ctx, cmd_name)
+        points = None if own else _offers(ctx).get(cmd_name)
+        return Promise(cmd_name, points) if points else own
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if ctx.resilient_parsing:  # a shell asks for completions: nothing is imported for that
+            return super().resolve_command(ctx, args)
+        name = args[0]
+        command = self.get_command(ctx, name)
+        if command is None and not name.startswith("-"):
+            ctx.fail(unknown_command(name, self.list_commands(ctx)))
+        if isinstance(command, Promise):
+            ctx.meta[_OWNER] = owner_of(command.points[0])
+            return name, command.load(), args[1:]
+        if command is not None and name in _offers(ctx):
+            tell_of_shadowing(name, _offers(ctx)[name])
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         with _signals(), _warnings_in_one_line():
@@ -61,7 +88,16 @@ class Commands(click.Group):
             except Exception as error:  # the last place that can say something in one line
                 _trace()
                 hint = "" if _debugging() else " (AUTOREG_DEBUG=1 shows where; please report it)"
-                raise _Failure(f"bug: {type(error).__name__}: {error}{hint}", BUG) from error
+                where = f"bug in {ctx.meta[_OWNER]}" if _OWNER in ctx.meta else "bug"
+                raise _Failure(f"{where}: {type(error).__name__}: {error}{hint}", BUG) from error
+
+
+def _offers(ctx: click.Context) -> Offers:
+    """What plugins offer, looked up once a command line."""
+    if _OFFERS not in ctx.meta:
+        ctx.meta[_OFFERS] = offers()
+    found: Offers = ctx.meta[_OFFERS]
+    return found
 
 
 def say(text: str = "") -> None:

@@ -21,7 +21,7 @@ import pluggy
 
 from autoreg import hookspecs
 from autoreg.errors import ContractError, DuplicateNameError, PluginError, PluginLoadWarning, one_line, unknown
-from autoreg.installed import GROUP, OURS, allowed_distributions, installed, named_when_slow, normalized, owner_of
+from autoreg.installed import COMMANDS, GROUP, OURS, allowed_distributions, installed, named_when_slow, normalized, owner_of
 from autoreg.names import Note, Offers, files_of, offers_of, remember
 from autoreg.registry import KINDS, Owner, Registry
 from autoreg.tracing import trace, trace_calls
@@ -314,6 +314,7 @@ def _load() -> Plugins:
     for point in points:
         plugins.add_entry_point(point)
     known = {owner.distribution for owner in [*plugins.owners, *(problem.owner for problem in plugins.problems)]}
+    known |= {owner_of(point).distribution for point in installed(COMMANDS)}
     for name in sorted(allowed_distributions() or ()):
         if not any(normalized(distribution) == name for distribution in known):
             text = unknown("plugin", name, sorted(known - {OURS}))

@@ -19,7 +19,7 @@ import autoreg
 PACKAGE = Path(autoreg.__file__).parent
 
 FLOORS: dict[int, str] = {
-    7: "__main__ cli cli_check cli_fit cli_plugins completion console options",
+    7: "__main__ cli cli_check cli_fit cli_plugins completion commands console options",
     6: "arguments base estimators fitting recording report testing",
     5: "blueprints builtins describe manifest model modelformat persistence",
     4: "companions ensemble limits parts problem scoring search threads tracking",
