@@ -63,7 +63,7 @@ class Runner:
     def init(params: Tensors) -> State:
         """Nothing but that no member has begun: what a class keeps shows after its first step."""
         members = len(next(iter(params.values()))) if params else 0
-        return {"begun": torch.zeros(members, dtype=torch.bool), "leaves": {}, "present": {}}
+        return {"begun": torch.zeros(members, dtype=torch.bool), "leaves": {}, "present": {}, "factors": {}}
 
     @torch.no_grad()
     def update(
@@ -71,10 +71,11 @@ class Runner:
     ) -> tuple[Tensors, State]:
         shelf, begun = Shelf(state, self.together), state["begun"].tolist()
         rates = learning_rate.tolist()
+        factors = {} if self.linear else {name: float(roles.get(name, Role()).rate) for name in params}
         changes: Tensors = {}
         for members in self._cohorts(shelf, begun, rates):
             own = self._take(params, members)
-            worker = self._worker(own, roles, members[0], begun[members[0]])
+            worker = self._worker(own, factors, members[0], begun[members[0]])
             if begun[members[0]]:
                 worker.load(shelf.read(members))
             rate = common_rate([rates[m] for m in members])
@@ -94,7 +95,7 @@ class Runner:
                     if name not in changes:
                         changes[name] = torch.empty_like(params[name])
                     changes[name][members if self.together else members[0]] = change
-        return changes, {"begun": torch.ones_like(state["begun"]), **shelf.state()}
+        return changes, {"begun": torch.ones_like(state["begun"]), "factors": factors, **shelf.state()}
 
     @torch.no_grad()
     def averaged(self, params: Tensors, state: State) -> Tensors:
@@ -105,7 +106,7 @@ class Runner:
             if not begun[members[0]]:
                 continue
             own = self._take(params, members)
-            worker = Worker(self.cls, options_of(self.options, members[0]), own, {})
+            worker = Worker(self.cls, options_of(self.options, members[0]), own, state["factors"])
             worker.load([(path, _copied(value)) for path, value in shelf.read(members)])
             for name, value in worker.averaged(own).items():
                 out[name][members if self.together else members[0]] = value
@@ -135,11 +136,10 @@ class Runner:
         everyone = all(len(members) == len(tensor) for tensor in tensors.values())
         return tensors if everyone else {name: tensor[members] for name, tensor in tensors.items()}
 
-    def _worker(self, params: Tensors, roles: Mapping[str, Role], m: int, begun: bool) -> Worker:
+    def _worker(self, params: Tensors, factors: Mapping[str, float], m: int, begun: bool) -> Worker:
         options = options_of(self.options, m)
         key = repr(options) if self.together else m
         if key not in self.workers or not begun:
-            factors = {} if self.linear else {name: float(roles.get(name, Role()).rate) for name in params}
             if self.fused and all(param.device.type == "cpu" for param in params.values()):
                 options["fused"] = True
             self.workers[key] = Worker(self.cls, options, params, factors)

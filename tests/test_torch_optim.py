@@ -271,16 +271,21 @@ class Averaged(torch.optim.SGD):
             group["training"] = training
 
 
-def test_weights_to_score_are_those_that_eval_sets() -> None:
+@pytest.mark.parametrize("factor", [1.0, 0.1])
+def test_weights_to_score_are_those_that_eval_sets(factor: float) -> None:
     params, rates = first_params(4), torch.tensor([0.01, 0.1, 0.01, 0.03])
     transform = from_torch_optim(Averaged)()
     assert transform.evaluation is not None
     state = transform.init(params)
     assert_same(transform.evaluation(params, state), 1, {name: p[1] for name, p in params.items()})
     own = [{name: nn.Parameter(p[m].clone()) for name, p in params.items()} for m in range(4)]
-    optimizers = [Averaged(list(own[m].values()), lr=rates[m].item()) for m in range(4)]
+    roles = {"weight": Role("matrix"), "bias": Role("bias", rate=factor)}
+    optimizers = [
+        Averaged([{"params": [p], "lr": rates[m].item() * roles[name].rate} for name, p in own[m].items()])
+        for m in range(4)
+    ]
     for step in range(5):
-        changes, state = transform.update(slopes(params, step), state, params, rates, {})
+        changes, state = transform.update(slopes(params, step), state, params, rates, roles)
         params = {name: p + changes[name] for name, p in params.items()}
         scored = transform.evaluation(params, state)
         for m, optimizer in enumerate(optimizers):
