@@ -53,6 +53,10 @@ AXES: dict[str, list[Point]] = {
 }
 
 
+Results = dict[str, tuple[list[Point], list[dict[str, Any]]]]
+"""Of each axis the points and what was measured there."""
+
+
 def expected_bytes(point: Point) -> dict[str, float]:
     """The memory that a fit with one encoding, one target and one shape of networks needs, term by term.
 
@@ -173,7 +177,7 @@ def table(axis: str, points: list[Point], answers: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def plot(path: Path, results: dict[str, tuple[list[Point], list[dict[str, Any]]]]) -> None:
+def plot(path: Path, results: Results) -> None:
     """Seconds above, memory with its formula below; one column an axis."""
     import matplotlib
 
@@ -199,6 +203,14 @@ def plot(path: Path, results: dict[str, tuple[list[Point], list[dict[str, Any]]]
     figure.savefig(path, dpi=150)
 
 
+def as_lists(results: Results) -> dict[str, list[dict[str, Any]]]:
+    """Each axis's points with what was measured there."""
+    return {
+        axis: [{**asdict(point), **answer} for point, answer in zip(points, answers, strict=True)]
+        for axis, (points, answers) in results.items()
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--axes", nargs="+", choices=list(AXES), default=list(AXES))
@@ -214,19 +226,15 @@ def main() -> None:
     if options.plot:
         import matplotlib  # noqa: F401, to hear of it before the runs
     print(machine())
-    results = {}
+    results: Results = {}
     for axis in options.axes:
         points = AXES[axis]
         if options.smoke:
             points = [replace(point, epochs=1, candidates=min(point.candidates, 8)) for point in points[:3]]
         results[axis] = points, [run(point, options.repeat) for point in points]
         print(table(axis, *results[axis]), flush=True)
-    if options.json:
-        lists = {
-            axis: [{**asdict(point), **answer} for point, answer in zip(*pair, strict=True)]
-            for axis, pair in results.items()
-        }
-        options.json.write_text(json.dumps({"where": machine(), "axes": lists}, indent=1))
+        if options.json:
+            options.json.write_text(json.dumps({"where": machine(), "axes": as_lists(results)}, indent=1))
     if options.plot:
         plot(options.plot, results)
     if len({answer["scores"] for answer in results.get("cores", ([], []))[1]}) > 1:
