@@ -1,71 +1,73 @@
-"""DESIGN's first invariant, over every built-in: a stack of seven trains to the numbers of seven alone."""
+"""DESIGN's first invariant over every built-in, and torch's optimizers beside plain loops, as the benchmark has it."""
 
-from dataclasses import replace
+from __future__ import annotations
 
-import numpy as np
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
 import pytest
 import torch
 
-from autoreg.folds import Fold
-from autoreg.plugins import registry
-from autoreg.problem import Problem
-from autoreg.scoring import as_metric
-from autoreg.search import _build
-from autoreg.space import Candidate
-from autoreg.tables import infer_schema
-from autoreg.training import StackSpec, train_stack
-
-SIZES = {"network__depth": 2, "network__width": 8, "network__dropout": 0.2}
+SCRIPT = Path(__file__).parent.parent / "examples" / "benchmarks" / "exactness.py"
 
 
-def nasty_table(houses, numbers_only=False):
-    """Missing values, a level absent from a fold, rows that the folds do not divide, weights."""
-    frame = houses.iloc[:67].drop(columns="price").copy()
-    if numbers_only:
-        frame = frame.select_dtypes("number").fillna(0.0)
-    else:
-        frame["rare"] = ["only here"] * 5 + ["a", "b"] * 31
-        frame.iloc[::7, 0] = None
-    y = houses["price"].iloc[:67].to_numpy(float)[:, None]
-    return frame, y / y.std()
+def read_script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("exactness", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
-def problem_of(houses, dtype, numbers_only=False):
-    frame, y = nasty_table(houses, numbers_only)
-    schema = infer_schema(frame)
-    coded = schema.encode(frame)
-    rows = np.arange(len(y))
-    folds = [Fold(rows[rows % 7 != k], rows[rows % 7 == k]) for k in range(7)]
-    folds[0] = Fold(rows[5:], rows[:5])  # the rare level is in no training row
-    weight = np.random.default_rng(0).uniform(0.5, 2.0, len(y))
-    return Problem(coded.numbers, coded.codes, schema.layout, y, weight, folds, as_metric(None), dtype=dtype,
-                   choose_epoch=False)  # fmt: skip
+exactness = read_script()
 
 
-def largest_difference(problem, parameters):
-    """Between the predictions of one stack of a candidate's members and those of each member alone."""
-    built = _build(0, Candidate(parameters), problem)
-    score = problem.metric.over_members()
-    spec = StackSpec(built.members, parameters["max_epochs"], score, choose_epoch=False, dtype=problem.dtype)
-    data = problem.data()
-    (together,) = train_stack(spec, data)
-    assert not together.failure, together.failure
-    worst = 0.0
-    for member, prediction in zip(spec.members, together.predictions, strict=True):
-        (alone,) = train_stack(replace(spec, members=[member]), data)
-        worst = max(worst, float(np.abs(alone.predictions[0] - prediction).max()))
-    return worst
+@pytest.mark.parametrize(("kind", "name"), exactness.builtin_parts(), ids=lambda value: value)
+def test_a_stack_of_seven_equals_seven_alone(kind: str, name: str) -> None:
+    """Predictions in float64 after 65 steps, first gradients in float32, scores in bfloat16."""
+    row = exactness.compare_part(kind, name)
+    assert exactness.within([row]), row
 
 
-def cases():
-    return [(kind, name) for kind in ("encoding", "network", "activation", "loss", "optimizer")
-            for name in registry().names(kind)]  # fmt: skip
+@pytest.mark.parametrize("cls", exactness.torch_classes(), ids=lambda cls: cls.__name__)
+def test_a_class_of_torch_equals_a_plain_loop(cls: type[torch.optim.Optimizer]) -> None:
+    row = exactness.compare_torch(exactness.TwoLayers, cls)
+    assert exactness.within([row]), row
 
 
-@pytest.mark.parametrize(("kind", "name"), cases(), ids=lambda value: value)
-def test_a_stack_of_seven_equals_seven_alone(houses, kind, name):
-    """Float64, 65 steps, dropout, weights."""
-    sizes = {} if name == "linear" else SIZES
-    parameters = {**sizes, "batch_size": 11, "max_epochs": 13, "learning_rate": 0.003, kind: name}
-    problem = problem_of(houses, torch.float64, numbers_only=name == "none")
-    assert largest_difference(problem, parameters) < 1e-9
+@pytest.mark.parametrize("name", ["Normed", "Branching", "Rounded"])
+def test_a_network_that_runs_one_at_a_time_equals_a_plain_loop(name: str) -> None:
+    row = exactness.compare_torch(getattr(exactness, name), torch.optim.Adam)
+    assert exactness.within([row]), row
+
+
+def test_members_differ_in_all_that_may_differ() -> None:
+    candidates = exactness.seven_candidates("optimizer", "adamw")
+    for name in ("learning_rate", "network__dropout", "optimizer__weight_decay", "optimizer__beta2"):
+        assert len({candidate[name] for candidate in candidates}) > 3, name
+    spec = exactness.make_spec(exactness.make_problem(torch.float32), candidates)
+    assert len({len(member.train) for member in spec.members}) > 1
+    assert len({member.seed for member in spec.members}) == exactness.MEMBERS
+
+
+def test_what_is_different_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comparison can fail."""
+    real, calls = exactness.train_stack, []
+
+    def disturbed(spec: Any, data: Any) -> Any:
+        outcomes = real(spec, data)
+        calls.append(spec)
+        if len(spec.members) > 1:
+            outcomes[3].predictions[0][0] += 1e-6
+        return outcomes
+
+    monkeypatch.setattr(exactness, "train_stack", disturbed)
+    row = exactness.compare_part("network", "linear")
+    assert row["float64"] > 1e-7
+    assert not exactness.within([row])
+    assert len(calls) == 3 * (1 + exactness.MEMBERS)
