@@ -71,7 +71,8 @@ class Runner:
     ) -> tuple[Tensors, State]:
         shelf, begun = Shelf(state, self.together), state["begun"].tolist()
         rates = learning_rate.tolist()
-        factors = {} if self.linear else {name: float(roles.get(name, Role()).rate) for name in params}
+        by_role = {} if self.linear else {name: float(roles.get(name, Role()).rate) for name in params}
+        factors = by_role if any(factor != 1 for factor in by_role.values()) else {}
         changes: Tensors = {}
         for members in self._cohorts(shelf, begun, rates):
             own = self._take(params, members)
@@ -95,7 +96,8 @@ class Runner:
                     if name not in changes:
                         changes[name] = torch.empty_like(params[name])
                     changes[name][members if self.together else members[0]] = change
-        return changes, {"begun": torch.ones_like(state["begun"]), "factors": factors, **shelf.state()}
+        kept = {name: torch.full((shelf.members,), factor).double() for name, factor in factors.items()}
+        return changes, {"begun": torch.ones_like(state["begun"]), "factors": kept, **shelf.state()}
 
     @torch.no_grad()
     def averaged(self, params: Tensors, state: State) -> Tensors:
@@ -106,7 +108,8 @@ class Runner:
             if not begun[members[0]]:
                 continue
             own = self._take(params, members)
-            worker = Worker(self.cls, options_of(self.options, members[0]), own, state["factors"])
+            factors = {name: factor[members[0]].item() for name, factor in state["factors"].items()}
+            worker = Worker(self.cls, options_of(self.options, members[0]), own, factors)
             worker.load([(path, _copied(value)) for path, value in shelf.read(members)])
             for name, value in worker.averaged(own).items():
                 out[name][members if self.together else members[0]] = value
