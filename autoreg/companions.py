@@ -19,7 +19,9 @@ from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import ThreadpoolController
 
 from autoreg.encoding import TableLayout
+from autoreg.errors import one_line
 from autoreg.folds import Fold
+from autoreg.guards import blame
 from autoreg.registry import Entry
 from autoreg.results import CandidateResult, Progress
 
@@ -85,8 +87,8 @@ def evaluate_companions(
                 prediction = predict(numbers[fold.valid], codes[fold.valid])
                 weight = None if sample_weight is None else sample_weight[fold.valid]
                 scores.append(scorer_fn(y[fold.valid], prediction, weight))
-            except Exception as error:  # a companion is a stranger's code and may raise anything
-                failure = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            except (Exception, SystemExit) as error:  # a companion is a stranger's code and may raise anything
+                failure = f"{one_line(error)}{blame([entry])}"
                 break
             rmse.append(_rmse(y[fold.valid], prediction, weight))
             np.add.at(total, fold.valid, prediction)

@@ -21,7 +21,16 @@ import pluggy
 
 from autoreg import hookspecs
 from autoreg.errors import ContractError, DuplicateNameError, PluginError, PluginLoadWarning, one_line, unknown
-from autoreg.installed import COMMANDS, GROUP, OURS, allowed_distributions, installed, named_when_slow, normalized, owner_of
+from autoreg.installed import (
+    COMMANDS,
+    GROUP,
+    OURS,
+    allowed_distributions,
+    installed,
+    named_when_slow,
+    normalized,
+    owner_of,
+)
 from autoreg.names import Note, Offers, files_of, offers_of, remember
 from autoreg.registry import KINDS, Owner, Registry
 from autoreg.tracing import trace, trace_calls
@@ -73,6 +82,7 @@ class Plugins:
         try:
             with _named_when_slow(owner):
                 self._ask(plugin, owner, table)
+            self._check_names(table, owner)
             self._called[owner] = self._name_for(plugin, owner)
             self.manager.register(plugin, name=self._called[owner])
         except (Exception, SystemExit) as error:  # a stranger's code may raise anything; it must not stop ours
@@ -91,6 +101,13 @@ class Plugins:
         trial.register(plugin, name=owner.plugin)
         for kind, hook in _HOOK_OF.items():
             getattr(trial.hook, hook)(register=_registrar(table, kind, owner))
+
+    def _check_names(self, table: Registry, owner: Owner) -> None:
+        """Our own names stay ours: with another thing under one of them, no fit would be what it was."""
+        ours = {(entry.kind, entry.name) for entry in self.registry if entry.owner.distribution == OURS}
+        for entry in table:
+            if (entry.kind, entry.name) in ours and owner.distribution != OURS:
+                raise DuplicateNameError(f"{entry.kind} '{entry.name}' is autoreg's own name: choose another")
 
     def _name_for(self, plugin: Any, owner: Owner) -> str:
         """What the manager calls the plugin: the name of its entry point, unless two distributions chose one name."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from autoreg.errors import AutoregError, ContractError, OptionError, SearchError
+from autoreg.guards import blame, check_rebuilt, look_at, strangers
 from autoreg.limits import check_candidate
 from autoreg.member import Member, has_views
 from autoreg.parts import Recipe, resolve
@@ -134,7 +135,7 @@ def evaluate(
             done[index] = _failed(index, candidate, problem, error)
         except AutoregError:
             raise
-        except Exception as error:  # a part from a plugin or a user may raise anything
+        except (Exception, SystemExit) as error:  # a part from a plugin or a user may raise anything
             done[index] = _failed(index, candidate, problem, error)
     data = problem.data()
     stacks = list(_stacks(built))
@@ -173,6 +174,7 @@ def _build(index: int, candidate: Candidate, problem: Problem) -> _Built:
     if candidate["early_stopping"] and not problem.choose_epoch:
         raise OptionError("early_stopping=True: this strategy runs all epochs; vary max_epochs instead")
     recipe = resolve(candidate)
+    look_at(recipe)
     members = []
     for k, fold in enumerate(problem.folds):
         seed = mix(problem.seed, candidate.fingerprint, k) if problem.own_seeds else problem.seed
@@ -238,7 +240,7 @@ def _stacks(built: Sequence[_Built]) -> list[list[_Built]]:
     return stacks
 
 
-def _spec(stack: Sequence[_Built], problem: Problem, stop: Stop | None) -> StackSpec:
+def _spec(stack: Sequence[_Built], problem: Problem, stop: Stop | None = None) -> StackSpec:
     candidate = stack[0].recipe.candidate
     candidates = {item.index: item.recipe.candidate for item in stack}
     return StackSpec(
@@ -262,7 +264,7 @@ def _train(
         outcomes = train_stack(spec, data, on_epoch)
     except Stopped:
         raise
-    except Exception as error:  # a part from a plugin or a user may raise anything
+    except (Exception, SystemExit) as error:  # a part from a plugin or a user may raise anything
         if len(stack) > 1:
             for item in stack:
                 yield from _train([item], problem, data, on_epoch, stop)
@@ -279,6 +281,10 @@ def _gather(item: _Built, outcome: CandidateOutcome, problem: Problem) -> Evalua
     if outcome.failure:
         return _failed(item.index, candidate, problem, outcome.failure, outcome)
     predictions = _predict_again(item, outcome, problem) if problem.half else outcome.predictions
+    try:
+        check_rebuilt(item.recipe, item.members[0], outcome.states[0], predictions, problem)
+    except (Exception, SystemExit) as error:  # made anew, a stranger's part may raise anything
+        return _failed(item.index, candidate, problem, error, outcome)
     oof, scores, rmse = out_of_fold(predictions, problem)
     result = CandidateResult(
         item.index, candidate, candidate.label, scores, rmse, outcome.epoch, outcome.seconds,
@@ -336,6 +342,7 @@ def _failed(
     outcome: CandidateOutcome | None = None,
 ) -> Evaluated:
     reason = error if isinstance(error, str) else f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    reason += blame(strangers(candidate))
     missing = (float("nan"),) * len(problem.folds)
     curves: dict[str, Any] = (
         {"curve": tuple(outcome.curve), "train_curve": tuple(outcome.train_curve), "seconds": outcome.seconds}

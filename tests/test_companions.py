@@ -150,10 +150,10 @@ def test_a_failing_companion_is_a_failed_row(registry: Registry) -> None:
         entries, **table(), sample_weight=None, folds=make_folds(2, 120), scorer_fn=negative_rmse
     )
     reasons = {result.name: result.failure for result in results}
-    assert reasons["raises"] == "RuntimeError: no licence"
+    assert reasons["raises"] == "RuntimeError: no licence (companion 'raises' is from mine)"
     assert "NaN" in reasons["nan"]
     assert "reshape" in reasons["wide"]
-    assert reasons["broken"] == "ImportError: lightgbm is missing"
+    assert reasons["broken"] == "ImportError: lightgbm is missing (companion 'broken' is from mine)"
     assert reasons["mean"] == ""
     assert set(oof) == {"mean"}
     assert all(np.isnan(result.scores).all() for result in results[:4])

@@ -86,7 +86,7 @@ def held_out(estimator: AutoRegressor, train: Task, test: Task, seed: int = 0) -
                 np.arange(len(y_train)), seed,
             )  # fmt: skip
             found.append(_row(companion.name, metric, y, predict(table.numbers, table.codes), test.weight))
-        except Exception as error:  # a companion is a stranger's code and may raise anything
+        except (Exception, SystemExit) as error:  # a companion is a stranger's code and may raise anything
             reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
             found.append({"model": companion.name, "failure": reason})
     best = {row["model"]: row["score"] for row in found if not row["failure"]}

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import autoreg.testing.engine as engine
+import autoreg.testing.tensors as tensors
 from autoreg.parts import activation_factory
 from autoreg.stacking import stack_modules
-from autoreg.testing import engine, tensors
 from autoreg.testing.onnx import exportable
-from autoreg.testing.options import check_facts
+from autoreg.testing.options import check_facts, check_options
 from autoreg.testing.results import Check, Fault, Look, Report, concluded, look
 from autoreg.testing.speed import beside
 
@@ -71,6 +72,7 @@ def check_activation(
         ("finite", subject.finite),
         ("gradient", subject.gradient),
         ("facts", partial(check_facts, facts, {})),
+        ("options", subject.options),
         ("stack", subject.stack),
         ("bfloat16", subject.bfloat16),
         ("saved", subject.saved),
@@ -84,7 +86,8 @@ def check_activation(
 class _Subject:
     def __init__(self, activation: Any, name: str, facts: Mapping[str, Any]) -> None:
         self.activation, self.name, self.facts = activation, name, facts
-        self.is_module = isinstance(activation, type) and issubclass(activation, nn.Module)
+        made = activation.func if isinstance(activation, partial) else activation
+        self.is_module = isinstance(made, type) and issubclass(made, nn.Module)
 
     def make(self, dtype: torch.dtype = torch.float32) -> nn.Module:
         """A fresh module, as the engine makes it."""
@@ -154,6 +157,14 @@ class _Subject:
 
         inputs = [tensors.normal(6, 3, dtype=torch.float64), *parameters.values()]
         tensors.check_gradient(function, inputs, ["the input", *(f"parameter '{name}'" for name in parameters)])
+
+    def options(self) -> Report | str:
+        def check(options: dict[str, Any]) -> None:
+            other = _Subject(partial(self.activation, **options), self.name, {})
+            for function in (other.shape, other.members, other.rows, other.finite, other.gradient):
+                function()
+
+        return check_options("activation", self.facts.get("space"), check)
 
     def stack(self) -> None:
         with self._offered() as name:

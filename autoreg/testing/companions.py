@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import has_fit_parameter
 
+import autoreg.testing.engine as engine
 from autoreg.companions import fit_companion
 from autoreg.encoding import TableLayout
 from autoreg.registry import Entry, Owner
-from autoreg.testing import engine
 from autoreg.testing.options import check_facts
 from autoreg.testing.results import Check, Fault, Look, Report, concluded, look, told
 from autoreg.testing.speed import beside

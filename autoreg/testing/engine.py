@@ -54,15 +54,21 @@ _OWNER = Owner("autoreg.testing")
 
 @contextmanager
 def offered(kind: str, name: str, thing: Any, facts: Mapping[str, Any] | None = None) -> Iterator[str]:
-    """Register a thing for a while; gives the name under which it is found.
+    """Register a thing for a while, unless it is; gives the name under which it is found.
 
     >>> with offered("activation", "relu", torch.relu) as name:
     ...     name, registry().get("activation", name).owner.plugin
     ('relu-checked', 'autoreg.testing')
     """
+    given = dict(facts or {})
+    space = given.pop("space", {})
+    known = [entry for entry in registry() if (entry.kind, entry.name) == (kind, name)]
+    if len(known) == 1 and known[0].thing is thing and (known[0].facts, known[0].space) == (given, space):
+        yield name
+        return
     while name in registry().names(kind):
         name += "-checked"
-    registry().add(kind, name, thing, _OWNER, **(facts or {}))
+    registry().add(kind, name, thing, _OWNER, space=space, **given)
     try:
         yield name
     finally:

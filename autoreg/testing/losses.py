@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autoreg.testing import engine, tensors
+import autoreg.testing.engine as engine
+import autoreg.testing.tensors as tensors
 from autoreg.testing.options import check_facts, check_options
 from autoreg.testing.results import Check, Fault, Look, Report, concluded, look
 from autoreg.testing.speed import beside

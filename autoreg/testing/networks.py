@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import autoreg.testing.engine as engine
+import autoreg.testing.tensors as tensors
 from autoreg.parts import activation_factory
 from autoreg.registry import Entry
 from autoreg.stacking import drawing, mapped_forwards, stack_modules
-from autoreg.testing import engine, tensors
 from autoreg.testing.onnx import exportable
 from autoreg.testing.options import check_facts, check_options, takes
 from autoreg.testing.results import Check, Fault, Look, Report, concluded, look
@@ -67,6 +68,7 @@ def check_network(
         ("rows", subject.rows),
         ("repeatable", subject.repeatable),
         ("first_weights", subject.first_weights),
+        ("state", subject.state),
         ("gradient", subject.gradient),
         ("activation", subject.activation),
         ("facts", partial(check_facts, facts, {})),
@@ -147,6 +149,15 @@ class _Subject:
                 )
         equal = all(torch.equal(p, q) for p, q in zip(one.parameters(), other.parameters(), strict=True))
         return Report("the first weights are the same with every seed") if equal else None
+
+    def state(self) -> None:
+        one, other = self.build(), self.build(seed=1)
+        x = tensors.normal(7, 3)
+        other.load_state_dict(one.state_dict())
+        tensors.check_same(
+            other(x), one(x), "equal outputs from equal parameters and buffers",
+            "others: what is drawn or computed belongs in a parameter, or in a buffer by register_buffer", 1e-6,
+        )  # fmt: skip
 
     def gradient(self) -> Report | None:
         module, x = self.build(activation="tanh").double(), tensors.normal(6, 3, dtype=torch.float64)

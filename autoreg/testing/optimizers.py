@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import autoreg.testing.engine as engine
+import autoreg.testing.tensors as tensors
 from autoreg.gradients import GradientTransform, Role, Tensors, map_state
-from autoreg.testing import engine, tensors
 from autoreg.testing.options import check_facts, check_options, draws
 from autoreg.testing.results import Check, Fault, Look, Report, concluded, look, told
 from autoreg.testing.speed import beside

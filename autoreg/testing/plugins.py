@@ -19,13 +19,13 @@ import click
 import pluggy
 from click.testing import CliRunner
 
+import autoreg.testing.engine as engine
 from autoreg import hookspecs
 from autoreg.errors import PluginError, UnknownNameError, unknown
 from autoreg.estimators import AutoRegressor
 from autoreg.installed import COMMANDS, GROUP, OURS, normalized, owner_of
 from autoreg.plugins import Plugins, load_plugins, registry
 from autoreg.registry import Entry, Owner
-from autoreg.testing import engine
 from autoreg.testing.activations import check_activation
 from autoreg.testing.companions import check_companion
 from autoreg.testing.encodings import check_encoding
@@ -84,14 +84,15 @@ def check_plugin(plugin: Any, *, observers: bool = False, raises: bool = True) -
     Examples
     --------
     >>> import torch
-    >>> from types import SimpleNamespace
+    >>> from types import ModuleType
     >>> from autoreg import hookimpl
     >>> from autoreg.testing import check_plugin
-    >>> plugin = SimpleNamespace(register_activations=hookimpl(lambda register: register("sine", torch.sin)))
+    >>> plugin = ModuleType("waves")
+    >>> plugin.register_activations = hookimpl(lambda register: register("sine", torch.sin))
     >>> for check in check_plugin(plugin)[:3]:
     ...     print(check.part, check)
-    plugin SimpleNamespace passed    hooks
-    plugin SimpleNamespace passed    names: activation sine
+    plugin waves passed    hooks
+    plugin waves passed    names: activation sine
     activation sine passed    shape
     """
     if isinstance(plugin, Path) or (isinstance(plugin, str) and plugin.endswith(".py")):

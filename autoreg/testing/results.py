@@ -70,8 +70,8 @@ Look = Callable[[], "Report | str | None"]
 """A check: raises `Fault`, or returns what is worth saying."""
 
 
-def look(part: str, anchor: str, looks: Sequence[tuple[str, Look]]) -> list[Check]:
-    """Run checks in order; when the first one fails, which the others build on, it is the only one.
+def look(part: str, anchor: str, looks: Sequence[tuple[str, Look]], first: int = 1) -> list[Check]:
+    """Run checks in order.
 
     Parameters
     ----------
@@ -79,6 +79,8 @@ def look(part: str, anchor: str, looks: Sequence[tuple[str, Look]]) -> list[Chec
     anchor : str
         The heading of the page where the checks are explained.
     looks : sequence of (name, function)
+    first : int
+        So many are what the others build on: when one of them fails, it is the last.
 
     Examples
     --------
@@ -98,7 +100,7 @@ def look(part: str, anchor: str, looks: Sequence[tuple[str, Look]]) -> list[Chec
             checks.append(Check(part, name, "failed", came))
         else:
             checks.append(Check(part, name, "reported" if isinstance(found, Report) else "passed", found or ""))
-        if len(checks) == 1 and checks[0].status == "failed":
+        if len(checks) <= first and checks[-1].status == "failed":
             break
     return checks
 

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from scipy import stats
 
+import autoreg.testing.engine as engine
 from autoreg.errors import OptionError
 from autoreg.estimators import AutoRegressor
 from autoreg.limits import check_candidate
 from autoreg.results import CandidateResult
 from autoreg.space import Candidate, Space, check_parameter
-from autoreg.testing import engine
 from autoreg.testing.options import check_facts, check_options
 from autoreg.testing.results import Check, Fault, Look, Report, concluded, look, told
 
@@ -89,10 +89,10 @@ def check_strategy(
     subject = _Subject(propose, name, {**({"space": space} if space else {}), **facts})
     looks: list[tuple[str, Look]] = [
         ("candidates", subject.candidates),
+        ("unchanged", subject.unchanged),
         ("ends", subject.ends),
         ("number", subject.number),
         ("spaces", subject.spaces),
-        ("unchanged", subject.unchanged),
         ("repeatable", subject.repeatable),
         ("seeds", subject.seeds),
         ("failures", subject.failures),
@@ -101,7 +101,7 @@ def check_strategy(
         ("options", subject.options),
         ("search", subject.search),
     ]
-    return concluded(look(f"strategy {name}", "strategies", looks), raises)
+    return concluded(look(f"strategy {name}", "strategies", looks, first=3), raises)
 
 
 def result_of(index: int, candidate: Candidate, failed: bool = False) -> CandidateResult:
