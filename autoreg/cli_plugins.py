@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
+
 import click
 
-from autoreg.console import print_json
+from autoreg.console import print_json, say
 from autoreg.options import json_option, load_with, plugin_option
+from autoreg.scaffold import KINDS, write_package
 
 
 @click.group(invoke_without_command=True)
@@ -38,3 +42,19 @@ def plugins_list(plugins: tuple[str, ...], load: bool, as_json: bool) -> None:
         print_json(found)
     else:
         click.echo(catalogue_text(found))
+
+
+@plugins.command("new")
+@click.argument("name", metavar="NAME")
+@click.option("--kind", required=True, type=click.Choice(list(KINDS)), help="What it offers.")
+@click.option("-o", "--output", metavar="FOLDER", type=click.Path(path_type=Path), help="[default: autoreg-NAME]")
+@click.pass_context
+def plugins_new(ctx: click.Context, name: str, kind: str, output: Path | None) -> None:
+    """Write a package of a plugin called NAME: one module that works, its tests, a README and a pyproject.toml."""
+    root = ctx.find_root()
+    taken = root.command.list_commands(root) if isinstance(root.command, click.Group) else []
+    paths = write_package(name, kind, output, taken)
+    for path in paths:
+        click.echo(path)
+    folder = shlex.quote(str(paths[0].parent))
+    say(f"Next: pip install --editable {folder}, then autoreg plugins list --load, and python -m pytest {folder}")

@@ -20,7 +20,7 @@ PACKAGE = Path(autoreg.__file__).parent
 
 FLOORS: dict[int, str] = {
     7: "__main__ cli cli_check cli_fit cli_plugins completion commands console options",
-    6: "arguments base estimators fitting recording report testing",
+    6: "arguments base estimators fitting recording report scaffold testing",
     5: "blueprints builtins describe manifest model modelformat persistence",
     4: "companions ensemble guards limits parts problem scoring search threads tracking",
     3: "batches inputs member parameters schedules stacking threads torch_optim torch_runner torch_trials torch_worker "
