@@ -1,0 +1,19 @@
+"""Search strategies for autoreg by Optuna's ask and tell in batches: ``tpe`` and ``gp``.
+
+A candidate is a trial. Without a storage the study is made anew from the results at every call, so that equal results
+give equal candidates. With one, trials outlive the process: those that a dead process left running are queued again,
+and finished ones teach the sampler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from autoreg import hookimpl
+from autoreg_optuna.strategies import gp, stop, tpe
+
+
+@hookimpl
+def register_strategies(register: Callable[..., None]) -> None:
+    register("tpe", tpe, half=True, stop=stop)
+    register("gp", gp, half=True, stop=stop)
