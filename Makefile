@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
+PLUGIN_MODULES := $(filter-out %.egg-info,$(wildcard $(addsuffix /autoreg_*,$(PLUGINS))))
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: help demo test lint docs
@@ -15,21 +17,20 @@ help:
 demo: .venv/installed
 	sh examples/demo.sh
 
-test: lint .venv/ready
+# a plugin's own tests see that plugin and no other
+test: lint .venv/plugins
 	$(BIN)/python -m pytest
-	@set -e; for project in plugins/*/pyproject.toml; do \
-	  [ -e "$$project" ] || continue; \
-	  folder=$$(dirname "$$project"); \
+	@set -e; for folder in $(PLUGINS); do \
 	  echo "== $$folder"; \
-	  $(INSTALL) --editable "$$folder[test]"; \
-	  $(BIN)/python -m pytest "$$folder"; \
+	  AUTOREG_PLUGINS=$${folder#plugins/} $(BIN)/python -m pytest "$$folder"; \
 	done
 	$(MAKE) docs
 
-lint: .venv/ready
+lint: .venv/plugins
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(if $(PLUGIN_MODULES),$(BIN)/mypy $(PLUGIN_MODULES))
 
 docs: .venv/ready
 	$(BIN)/sphinx-build -E -W --keep-going -q -b html docs docs/_build/html
@@ -44,4 +45,9 @@ docs: .venv/ready
 .venv/ready: .venv/installed
 	@echo "installing the tools for tests and documentation, once"
 	$(INSTALL) --editable '.[dev]'
+	@touch $@
+
+.venv/plugins: .venv/ready $(addsuffix /pyproject.toml,$(PLUGINS))
+	@echo "installing the plugins of this repository and what their tests need, once"
+	$(if $(PLUGINS),$(INSTALL) $(foreach folder,$(PLUGINS),--editable '$(folder)[test]'))
 	@touch $@
