@@ -231,4 +231,4 @@ def command(model: str, table: str, output: str | None, levels: tuple[float, ...
 def register_losses(register):
     register("pinball", pinball, space={"level": [0.4, 0.5, 0.6]})
     register("expectile", expectile, space={"level": [0.3, 0.5, 0.7]})
-    register("quantiles", quantiles, facts=_facts)
+    register("quantiles", quantiles, facts=_facts, space={"levels": [19]})
