@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import inspect
 import json
 import signal
 import subprocess
@@ -16,11 +17,12 @@ import pytest
 from strangers import SNAKE, WATCHER, Site
 
 import autoreg
+from autoreg import hookspecs
 from autoreg import installed as metadata
 from autoreg.errors import DuplicateNameError, PluginError, PluginLoadWarning, UnknownNameError
 from autoreg.hookspecs import hookimpl
-from autoreg.plugins import Plugins, installed, load_plugins, registry
-from autoreg.registry import Owner
+from autoreg.plugins import HOOKS, Plugins, installed, load_plugins, registry
+from autoreg.registry import KINDS, Owner
 
 NETWORK = "@hookimpl\ndef register_networks(register): register('x', lambda d, o, a, width=1: d, space={})"
 
@@ -228,6 +230,47 @@ def test_the_environment_limits_plugins_and_switches_them_off(site: Site, monkey
         assert others("autoreg-two,autoreg-tow") == ["two"]
     monkeypatch.delenv("AUTOREG_PLUGINS")
     assert {"autoreg-one", "autoreg-two"} <= {point.dist.name for point in installed() if point.dist}
+
+
+# ---------------------------------------------------------------- every hook
+
+
+REGISTER = {
+    "register_activations": "activation",
+    "register_losses": "loss",
+    "register_optimizers": "optimizer",
+    "register_networks": "network",
+    "register_encodings": "encoding",
+    "register_strategies": "strategy",
+    "register_companions": "companion",
+}
+OBSERVERS = ("search_started", "rung_finished", "search_finished", "search_failed")
+
+
+def test_every_hook_is_one_of_these() -> None:
+    assert set(HOOKS) == {*REGISTER, *OBSERVERS}
+    assert set(REGISTER.values()) == set(KINDS)
+
+
+@pytest.mark.parametrize("hook", REGISTER)
+def test_what_a_hook_registers_is_found_under_its_kind(hook: str) -> None:
+    plugins = Plugins()
+    plugins.add(module(**{hook: lambda register: register("mine", abs)}), Owner("p", "d", "1"))
+    assert plugins.problems == []
+    assert plugins.registry.get(REGISTER[hook], "mine").thing is abs
+    assert plugins.offers(Owner("p", "d", "1")).keys() == {REGISTER[hook]}
+
+
+@pytest.mark.parametrize("hook", OBSERVERS)
+def test_an_observer_is_kept_and_may_take_fewer_arguments(hook: str) -> None:
+    called = []
+    plugins = Plugins()
+    plugins.add(module(**{hook: lambda: called.append(hook)}), Owner("p", "d", "1"))
+    assert plugins.problems == []
+    assert plugins.offers(Owner("p", "d", "1")) == {"observer": {hook: []}}
+    arguments = dict.fromkeys(inspect.signature(getattr(hookspecs, hook)).parameters)
+    getattr(plugins.manager.hook, hook)(**arguments)
+    assert called == [hook]
 
 
 # ---------------------------------------------------------------- a file
