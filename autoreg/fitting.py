@@ -20,6 +20,7 @@ from autoreg.ensemble import cross_fitted, greedy_weights
 from autoreg.errors import (
     AutoregError,
     DataError,
+    DataWarning,
     DuplicateNameError,
     OptionError,
     PluginLoadWarning,
@@ -39,7 +40,7 @@ from autoreg.report.verdict import verdict
 from autoreg.results import CandidateResult, Progress, SearchPlan, SearchResults
 from autoreg.scoring import as_metric
 from autoreg.search import Evaluated, best_of, evaluate
-from autoreg.space import DEFAULTS, PARTS, Candidate, Space, as_dimensions, short
+from autoreg.space import DEFAULTS, PARTS, SEED, Candidate, Space, as_dimensions, short
 from autoreg.tables import Schema, infer_schema
 
 NAME_LISTS = {
@@ -128,6 +129,10 @@ def _search_and_keep(
     schema = infer_schema(table.frame.iloc[: table.n_train], **getattr(estimator, "_column_kinds", {}))
     seed = as_seed(estimator.random_state)
     metric = as_metric(estimator.scoring)
+    if table.sample_weight is not None and not metric.takes_weights:
+        warnings.warn(
+            f"scoring {metric.name} takes no row weights: in it all rows count alike", DataWarning, stacklevel=3
+        )
     if groups is not None:
         check_consistent_length(X, groups)
     folds = _folds(estimator, table, groups, seed)
@@ -340,7 +345,8 @@ def _note_results(
     estimator.best_score_ = best.result.score
     estimator.ensemble_score_ = results.chosen.score
     single = NeuralRegressor._from_candidate(best.result.candidate)  # type: ignore[arg-type]
-    single.set_params(random_state=model.manifest["seed"])
+    if SEED not in best.result.candidate.parameters:  # type: ignore[union-attr]
+        single.set_params(random_state=model.manifest["seed"])
     single.model_ = FittedModel(model.schema, [as_part(best)], model.manifest)
     for name in ("n_features_in_", "feature_names_in_", "n_outputs_", "_y_ndim", "_y_dtype"):
         if hasattr(estimator, name):

@@ -10,7 +10,7 @@ import numpy as np
 
 from autoreg.errors import OptionError, unknown
 from autoreg.plugins import registry
-from autoreg.space import PARTS, Candidate
+from autoreg.space import PARTS, SEED, Candidate
 
 
 def check_candidate(candidate: Candidate) -> None:
@@ -44,6 +44,9 @@ def check_candidate(candidate: Candidate) -> None:
         raise OptionError(f"batch_size={size!r}: give 'auto' or a whole number of at least 1")
     if not isinstance(candidate["early_stopping"], (bool, np.bool_)):
         raise OptionError(f"early_stopping={candidate['early_stopping']!r}: give True or False")
+    seed = candidate.parameters.get(SEED, 0)
+    if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= int(seed) < 2**32:
+        raise OptionError(f"{SEED}={seed!r}: give a whole number from 0 to {2**32 - 1}")
     for part in PARTS:
         _check_options(part, candidate)
 

@@ -46,6 +46,23 @@ class Elementwise(nn.Module):
         return short(self.function)
 
 
+class Drawing(Elementwise):
+    """A function that draws random numbers: one member at a time, under that member's seed."""
+
+
+def _draws(function: Callable[..., Tensor], options: Mapping[str, Any]) -> bool:
+    """Whether an activation gives other numbers under another seed."""
+    x = torch.linspace(-3, 3, 64, device="cpu")
+    found = []
+    try:
+        for seed in (0, 1):
+            with torch.no_grad(), drawing(seed):
+                found.append(function(x.clone(), **options))
+        return not torch.equal(torch.nan_to_num(found[0]), torch.nan_to_num(found[1]))
+    except Exception:  # a stranger's function may raise anything; it is told where it is used
+        return False
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A candidate with every name looked up."""
@@ -145,7 +162,7 @@ def activation_factory(value: Any, options: Mapping[str, Any] | None = None) -> 
     if isinstance(made, type) and issubclass(made, nn.Module):
         return partial(thing, **options) if options else thing
     if callable(thing):
-        return partial(Elementwise, thing, options)
+        return partial(Drawing if _draws(thing, options or {}) else Elementwise, thing, options)
     raise OptionError(f"activation {value!r}: give a name, an nn.Module class or instance, or a function")
 
 

@@ -40,7 +40,8 @@ def cv_results(results: SearchResults) -> dict[str, Any]:
         "mean_score_time": np.zeros(len(rows)),
         "std_score_time": np.zeros(len(rows)),
     }
-    names = sorted({name for row in rows for name in row.candidate.parameters})  # type: ignore[union-attr]
+    # in the order of their first appearance, as scikit-learn has them
+    names = dict.fromkeys(name for row in rows for name in row.candidate.parameters)  # type: ignore[union-attr]
     for name in names:
         table[f"param_{name}"] = _column([row.candidate.parameters for row in rows], name)  # type: ignore[union-attr]
     table["params"] = [dict(row.candidate.parameters) for row in rows]  # type: ignore[union-attr]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -77,6 +79,21 @@ class Metric:
         """-1 where the plain figure is an error, less of which is better."""
         return -1 if self.name.startswith("neg_") else 1
 
+    @cached_property
+    def takes_weights(self) -> bool:
+        """Whether the scorer has an argument for row weights; without one all rows count alike.
+
+        >>> as_metric("r2").takes_weights, as_metric("max_error").takes_weights
+        (True, False)
+        """
+        # a scorer of scikit-learn takes any argument and hands it to its function
+        function = getattr(self.scorer, "_score_func", self.scorer)
+        try:
+            parameters = inspect.signature(function).parameters
+        except ValueError:  # some built-in functions have none
+            return False
+        return "sample_weight" in parameters
+
     def score(self, y: Floats, prediction: Floats, sample_weight: Floats | None = None) -> float:
         """Score predictions (N, O) of targets (N, O).
 
@@ -92,7 +109,7 @@ class Metric:
             return -float(np.sqrt(np.average((y - prediction) ** 2, axis=0, weights=sample_weight)).mean())
         one = y.shape[1] == 1
         truth, guess = (y[:, 0], prediction[:, 0]) if one else (y, prediction)
-        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
+        weights = {"sample_weight": sample_weight} if self.takes_weights and sample_weight is not None else {}
         return float(self.scorer(_Predicted(guess), np.zeros((len(truth), 1)), truth, **weights))
 
     def over_members(self) -> Score:

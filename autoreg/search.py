@@ -21,7 +21,7 @@ from autoreg.member import Member, has_views
 from autoreg.parts import Recipe, resolve
 from autoreg.problem import Problem
 from autoreg.results import CandidateResult
-from autoreg.space import Candidate
+from autoreg.space import SEED, Candidate
 from autoreg.stacking import mix, signature
 from autoreg.threads import Stopped, side_by_side
 from autoreg.tracking import OnProgress, Tracker
@@ -175,9 +175,10 @@ def _build(index: int, candidate: Candidate, problem: Problem) -> _Built:
         raise OptionError("early_stopping=True: this strategy runs all epochs; vary max_epochs instead")
     recipe = resolve(candidate)
     look_at(recipe)
+    start = int(candidate.parameters.get(SEED, problem.seed))
     members = []
     for k, fold in enumerate(problem.folds):
-        seed = mix(problem.seed, candidate.fingerprint, k) if problem.own_seeds else problem.seed
+        seed = mix(start, candidate.fingerprint, k) if problem.own_seeds else start
         center, spread = problem.target_scale(k)
         if not recipe.scales_target:
             center, spread = torch.zeros_like(center), torch.ones_like(spread)

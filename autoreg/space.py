@@ -35,6 +35,9 @@ DEFAULTS: dict[str, Any] = {
 }
 """What `NeuralRegressor` does when nothing is said; its constructor shows the same values."""
 
+SEED = "random_state"
+"""The one parameter that a candidate may have and has no default here: the search's own takes its place."""
+
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
@@ -95,7 +98,8 @@ class Candidate:
             words.append(short(self["loss"]))
         if self["optimizer"] != DEFAULTS["optimizer"]:
             words.append(short(self["optimizer"]))
-        return " ".join([*words, f"lr {self['learning_rate']:.4g}"])
+        words.append(f"lr {self['learning_rate']:.4g}")
+        return " ".join([*words, f"seed {self.parameters[SEED]}"] if SEED in self.parameters else words)
 
 
 def _plain(value: Any) -> str:
@@ -241,8 +245,9 @@ def _values(name: str, given: Any) -> Any:
 def check_parameter(name: str) -> None:
     """Raise `OptionError` unless `name` can be a dimension of the space."""
     part = name.split("__", 1)[0]
-    if name not in DEFAULTS and not ("__" in name and part in PARTS):
-        raise OptionError(unknown("search dimension", name, [*DEFAULTS, *(f"{part}__OPTION" for part in PARTS)]))
+    if name not in (*DEFAULTS, SEED) and not ("__" in name and part in PARTS):
+        known = [*DEFAULTS, SEED, *(f"{part}__OPTION" for part in PARTS)]
+        raise OptionError(unknown("search dimension", name, known))
 
 
 def parse_option(text: str) -> tuple[str, Any]:

@@ -126,7 +126,9 @@ def _stack(modules: Sequence[nn.Module], seeds: Iterable[int], made: dict[Any, A
             stacked.forward = LinearForward(stacked)
     else:
         stacked = _deep_shell(modules, made)
-        stacked.forward = Mapped(stacked, copy.deepcopy(first), seeds)
+        # what draws random numbers in one layer is not what draws them in another
+        place = made["mapped"] = made.get("mapped", 0) + 1
+        stacked.forward = Mapped(stacked, copy.deepcopy(first), [mix(seed, place) for seed in seeds])
     made[id(first)] = stacked
     return stacked
 

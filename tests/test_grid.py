@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from scipy import stats
 from sklearn.exceptions import FitFailedWarning
+from sklearn.metrics import get_scorer
 from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, RandomizedSearchCV, ShuffleSplit, TimeSeriesSplit
 
 from autoreg import AutoRegressor, NeuralRegressor
+from autoreg.errors import DataWarning, OptionError
 
 SCORING = "neg_root_mean_squared_error"
 SIZES = {"max_epochs": [20], "network__width": [16]}
@@ -31,7 +33,7 @@ def theirs(table, space, cv, groups=None, scoring=SCORING):
 
 def assert_equal_searches(one, other):
     mine, yours = one.cv_results_, other.cv_results_
-    assert set(mine) == set(yours)
+    assert list(mine) == list(yours)
     assert mine["params"] == yours["params"]
     for name in mine:
         if name.startswith("param_"):
@@ -102,6 +104,57 @@ def test_a_candidate_that_fails_ranks_last(table):
     one = ours(table, space, KFold(2))
     assert_equal_searches(one, other)
     assert one.cv_results_["rank_test_score"].tolist() == [2, 1]
+
+
+def test_seeds_are_a_dimension_too(table):
+    space = {"random_state": [1, 7], "learning_rate": [0.01], **SIZES}
+    one = ours(table, space, KFold(2))
+    assert_equal_searches(one, theirs(table, space, KFold(2)))
+    assert len(set(one.cv_results_["mean_test_score"])) == 2
+    assert one.best_estimator_.random_state == one.best_params_["random_state"]
+    assert {row.name.split()[-1] for row in one.results_.candidates} == {"1", "7"}
+    with pytest.raises(OptionError, match="random_state=-1: give a whole number from 0"):
+        ours(table, {"random_state": [-1]}, KFold(2))
+
+
+def test_keys_come_in_the_order_of_scikit_learn(table):
+    space = [{"network__width": [4], "max_epochs": [1]}, {"activation": ["relu"], "max_epochs": [1]}]
+    assert list(ours(table, space, KFold(2)).cv_results_) == list(theirs(table, space, KFold(2)).cv_results_)
+
+
+def test_weights_are_given_to_a_score_that_takes_them(table):
+    X, y = table
+    weight = np.linspace(0.1, 3, len(y))
+    space = {"learning_rate": [1e-3, 1e-2], **SIZES}
+    scorer = get_scorer(SCORING)
+
+    def weighted(estimator, X, y, sample_weight=None):
+        return scorer(estimator, X, y, sample_weight=sample_weight)
+
+    def plain(estimator, X, y):
+        return scorer(estimator, X, y)
+
+    folds = list(KFold(3).split(X))
+    for scoring in (SCORING, weighted, plain):
+        options = {"companions": None, "ensemble": False, "random_state": 0, "verbose": 0}
+        search = AutoRegressor("grid", cv=folds, scoring=scoring, space=space, **options)
+        if scoring is plain:
+            with pytest.warns(DataWarning, match="scoring plain takes no row weights: in it all rows count alike"):
+                search.fit(X, y, sample_weight=weight)
+        else:
+            search.fit(X, y, sample_weight=weight)
+        for i, parameters in enumerate(search.cv_results_["params"]):
+            for k, (train, valid) in enumerate(folds):
+                alone = NeuralRegressor(random_state=0, **as_options(parameters))
+                alone.fit(X[train], y[train], sample_weight=weight[train])
+                own = {} if scoring is plain else {"sample_weight": weight[valid]}
+                wanted = scorer(alone, X[valid], y[valid], **own)
+                assert search.cv_results_[f"split{k}_test_score"][i] == pytest.approx(wanted, rel=1e-5)
+
+
+def as_options(parameters):
+    own = {name: value for name, value in parameters.items() if "__" not in name}
+    return {**own, "network_options": {"width": parameters["network__width"]}}
 
 
 def test_random_draws_as_randomized_search_does(table):

@@ -294,6 +294,33 @@ def test_an_activation_class_that_needs_arguments_fails_in_one_line(table: Table
     assert callable(activation_factory(partial(nn.Threshold, 0.1, 0.0)))
 
 
+def noisy(x: Tensor) -> Tensor:
+    return torch.relu(x) + 0.1 * torch.randn_like(x)
+
+
+def test_a_function_that_draws_random_numbers_draws_each_members_own(table: Table) -> None:
+    state = torch.get_rng_state()
+    alone = [fitted(table, activation=noisy, random_state=seed).loss_curve_ for seed in (0, 0, 1)]
+    assert alone[0] == alone[1] != alone[2]
+    assert torch.equal(torch.get_rng_state(), state)
+    together = search(activations=[noisy], losses=["mse", "mae"]).fit(*table).results_.candidates
+    one = search(activations=[noisy], losses=["mae"]).fit(*table).results_.candidates
+    assert together[1].score == pytest.approx(one[0].score, rel=1e-5)
+
+
+def test_layers_draw_apart(table: Table) -> None:
+    seen: list[Tensor] = []
+
+    def watched(x: Tensor) -> Tensor:
+        noise = torch.randn_like(x)
+        seen.append(noise)
+        return torch.relu(x) + 0.1 * noise
+
+    fitted(table, activation=watched, network_options={"depth": 2}, max_epochs=1)
+    first, second = [noise for noise in seen if noise.ndim == 2 and noise.shape == seen[-1].shape][-2:]
+    assert not torch.equal(first, second)
+
+
 # losses
 
 

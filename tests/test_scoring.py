@@ -55,3 +55,12 @@ def test_an_unknown_name_says_what_is_near():
 
 def test_prediction_that_is_not_finite_scores_nan():
     assert np.isnan(as_metric("mae").score(np.zeros((2, 1)), np.array([[np.nan], [1.0]])))
+
+
+def test_a_scorer_without_weights_counts_all_rows_alike() -> None:
+    y, prediction, weight = np.array([[1.0], [2.0]]), np.array([[1.0], [4.0]]), np.array([5.0, 1.0])
+    plain = as_metric("max_error")
+    assert plain.score(y, prediction, weight) == plain.score(y, prediction) == -2.0
+    assert as_metric("mae").score(y, prediction, weight) != as_metric("mae").score(y, prediction)
+    stacked = plain.over_members()(torch.tensor(y[None]), torch.tensor(prediction[None]), torch.tensor(weight[None]))
+    assert stacked.tolist() == [-2.0]
