@@ -8,9 +8,10 @@ cross, they are sorted, which brings them no further from the true quantiles: Ch
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import click
 import numpy as np
@@ -123,7 +124,7 @@ def _facts(levels: int | Sequence[float] = 19) -> dict[str, object]:
     return {"outputs_per_target": len(steps), "point": Median(len(steps), steps.index(0.5))}
 
 
-def predict_quantiles(model: object, X: object, levels: Sequence[float] | None = None) -> pd.DataFrame:
+def predict_quantiles(model: Any, X: object, levels: Sequence[float] | None = None) -> pd.DataFrame:
     """Predict the quantiles of every row.
 
     Parameters
@@ -168,7 +169,7 @@ def predict_quantiles(model: object, X: object, levels: Sequence[float] | None =
     return pd.DataFrame(found.reshape(len(found), -1), index=index, columns=columns)
 
 
-def levels_of(model: object) -> tuple[float, ...]:
+def levels_of(model: Any) -> tuple[float, ...]:
     """The levels that a model's networks give quantiles of.
 
     Raises
@@ -219,7 +220,7 @@ def command(model: str, table: str, output: str | None, levels: tuple[float, ...
     as_text = [column.name for column in estimator.schema_.columns if column.kind == "category"]
     found = predict_quantiles(estimator, read_table(table, as_text=as_text), levels or None)
     targets = estimator.model_.manifest["targets"]
-    pairs = found.columns if len(targets) > 1 else [(targets[0], level) for level in found.columns]
+    pairs: Iterable[Any] = found.columns if len(targets) > 1 else [(targets[0], level) for level in found.columns]
     found.columns = [f"{target}_q{level:g}" for target, level in pairs]
     if output is None:
         found.to_csv(sys.stdout, index=False)

@@ -102,8 +102,11 @@ def propose(
         warnings.simplefilter("ignore", ExperimentalWarning)
         spaces = Subspaces(alternatives)
         n = int(min(n, spaces.size))
-        startup = min(10, max(4, n // 3)) if startup is None else startup
-        sampler = partial(make_sampler, startup=startup, several=len(spaces.all) > 1)
+        first = min(10, max(4, n // 3)) if startup is None else startup
+
+        def sampler(seed: int) -> BaseSampler:
+            return make_sampler(seed, first, len(spaces.all) > 1)
+
         repeated: list[Candidate] = []
         if storage is None:
             found = study_of(results, space, spaces, None)

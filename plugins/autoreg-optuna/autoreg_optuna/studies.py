@@ -12,7 +12,7 @@ import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from autoreg.errors import OptionError
 from autoreg.results import CandidateResult
@@ -53,7 +53,7 @@ def plain(score: float, space: Space) -> float:
     return -score if space.scoring.startswith("neg_") else score
 
 
-def _direction(space: Space) -> str:
+def _direction(space: Space) -> Literal["minimize", "maximize"]:
     return "minimize" if space.scoring.startswith("neg_") else "maximize"
 
 
