@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from autoreg.completion import distributions
 from autoreg.console import print_json
 from autoreg.errors import OptionError
 from autoreg.options import json_option, plugin_option
@@ -21,7 +22,7 @@ WIDTH = 120
 
 
 @click.command("check")
-@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=distributions)
 @plugin_option
 @click.option("--observers", is_flag=True, help="Also call the hooks that look on, with a small search.")
 @json_option

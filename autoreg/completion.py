@@ -8,6 +8,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from autoreg.installed import COMMANDS, GROUP, installed, owner_of
 from autoreg.names import recall
 from autoreg.space import DEFAULTS, PARTS
 
@@ -38,6 +39,12 @@ def dimensions(ctx: click.Context, parameter: click.Parameter, incomplete: str) 
         for name, options in note.offers.get(part, {}).items() for option in options
     ]  # fmt: skip
     return _items([*((f"{name}=", "") for name in DEFAULTS), *options], incomplete)
+
+
+def distributions(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem[Any]]:
+    """Completes the distributions that plugins and commands came in."""
+    owners = [owner_of(point) for group in (GROUP, COMMANDS) for point in installed(group)]
+    return _items([(owner.distribution, owner.version) for owner in owners if owner.distribution], incomplete)
 
 
 def _names(kind: str) -> list[tuple[str, str]]:

@@ -268,6 +268,11 @@ def test_what_is_completed(site: Site, words: str, found: list[str]) -> None:
     assert complete(site, f"autoreg fit t.csv {words}") == found
 
 
+def test_the_names_of_distributions_are_completed(site: Site) -> None:
+    site.put("autoreg-snake")
+    assert complete(site, "autoreg plugins check autoreg-s") == ["autoreg-snake"]
+
+
 def test_help_imports_no_plugin(site: Site) -> None:
     site.put("autoreg-snake")
     for arguments in (["--help"], ["fit", "--help"], ["plugins", "--help"], ["plugins"]):
