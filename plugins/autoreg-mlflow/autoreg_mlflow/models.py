@@ -43,13 +43,18 @@ def save(model: Any, path: str | Path, description: Any = None) -> None:
             logger.setLevel(level)
 
 
-def log(client: Any, model: Any, name: str, run_id: str, metrics: dict[str, float] | None = None) -> str:
-    """Log a fitted model to a run, with figures of its own; returns its address."""
+def log(
+    client: Any, model: Any, name: str, run_id: str, metrics: dict[str, float] | None = None,
+    parameters: dict[str, str] | None = None,
+) -> str:  # fmt: skip
+    """Log a fitted model to a run, with figures and parameters of its own; returns its address."""
     from mlflow.entities import LoggedModelOutput, Metric
     from mlflow.models import Model
 
     run = client.get_run(run_id)
-    logged = client.create_logged_model(run.info.experiment_id, name, source_run_id=run_id, model_type="autoreg")
+    logged = client.create_logged_model(
+        run.info.experiment_id, name, source_run_id=run_id, params=parameters, model_type="autoreg"
+    )
     try:
         description = Model(
             artifact_path=logged.artifact_location, model_uuid=logged.model_id, run_id=run_id, model_id=logged.model_id
@@ -80,7 +85,7 @@ def signature_of(model: Any, example: pd.DataFrame | None) -> Any:
     from mlflow.types import ColSpec, Schema, TensorSpec
     from mlflow.types.schema import AnyType
 
-    inputs = [ColSpec(AnyType()) for _ in model.schema_.columns]
+    inputs: list[ColSpec | TensorSpec] = [ColSpec(AnyType()) for _ in model.schema_.columns]
     if named(model):
         # declared as well, or MLflow would call a table's further columns surplus at every prediction
         inputs = [ColSpec(AnyType(), column.name, column.kind != "ignored") for column in model.schema_.columns]

@@ -70,7 +70,8 @@ class SearchLog:
                 self._add([*results.candidates, *results.companions])
                 self._summarise(results, model)
                 summary = {_key(name): value for name, value in self._summary(results).items()}
-                self._ask(models.log, self._client, model, "model", self.run_id, summary)
+                parameters = {k: text_of(v) for k, v in parameters_of(results.best.candidate).items()}
+                self._ask(models.log, self._client, model, "model", self.run_id, summary, parameters)
             except BaseException:
                 with suppress(Exception):
                     self._close("FAILED")
@@ -125,8 +126,8 @@ class SearchLog:
         run_id = self._runs[row.index]
         metrics = [(name, value, 0) for name, value in scores_of(row, self.metric, self.sign).items()]
         first = 1 + len(row.train_curve) - len(row.curve)  # some strategies score the last epoch alone
-        metrics += [(f"validation_{self.metric}", self.sign * v, e) for e, v in enumerate(row.curve, first)]
-        metrics += [("train_loss", value, epoch) for epoch, value in enumerate(row.train_curve, start=1)]
+        metrics += [(f"curves/validation_{self.metric}", self.sign * v, e) for e, v in enumerate(row.curve, first)]
+        metrics += [("curves/train_loss", value, epoch) for epoch, value in enumerate(row.train_curve, start=1)]
         self._batch(run_id, metrics, parameters_of(row.candidate) if row.candidate else {})
         status = "FAILED" if row.failure else "FINISHED"
         self._ask(self._client.set_terminated, run_id, status, end)
@@ -205,7 +206,8 @@ def scores_of(row: Any, metric: str, sign: int) -> dict[str, float]:
     """The figures of a candidate or companion."""
     scores = [sign * score for score in row.scores]
     found = {f"cv_{metric}": sign * row.score, f"cv_{metric}_std": float(np.std(scores)) if scores else math.nan}
-    found |= {f"fold{k}_{metric}": score for k, score in enumerate(scores)}
+    # what stands before a slash is a section of MLflow's page
+    found |= {f"folds/{metric}_{k}": score for k, score in enumerate(scores)}
     if metric != "rmse" and row.rmse:
         found["cv_rmse"] = float(np.mean(row.rmse))
     return {**found, "epoch": row.epoch, "seconds": row.seconds}

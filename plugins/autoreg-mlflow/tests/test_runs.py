@@ -90,11 +90,11 @@ def test_a_search_is_one_run_with_one_below_for_each_candidate_and_companion(
         assert float(run["params"]["learning_rate"]) == row.candidate["learning_rate"]
         assert run["params"]["optimizer"] == "adamw"  # a default
         assert run["metrics"]["cv_rmse"] == pytest.approx(-row.score)
-        assert [run["metrics"][f"fold{k}_rmse"] for k in range(2)] == pytest.approx([-s for s in row.scores])
+        assert [run["metrics"][f"folds/rmse_{k}"] for k in range(2)] == pytest.approx([-s for s in row.scores])
         losses = [(epoch, pytest.approx(value)) for epoch, value in enumerate(row.train_curve, 1)]
-        assert rest.history(run["run_id"], "train_loss") == losses
+        assert rest.history(run["run_id"], "curves/train_loss") == losses
         # a grid scores the last epoch alone
-        assert rest.history(run["run_id"], "validation_rmse") == [(3, pytest.approx(-row.curve[-1]))]
+        assert rest.history(run["run_id"], "curves/validation_rmse") == [(3, pytest.approx(-row.curve[-1]))]
     for row in results.companions:
         assert below[row.name]["tags"]["autoreg.kind"] == "companion"
         assert below[row.name]["metrics"]["cv_rmse"] == pytest.approx(-row.score)
@@ -113,7 +113,7 @@ def test_a_score_that_is_no_error_keeps_its_sign_and_long_curves_are_whole(
     assert top["metrics"]["cv_r2"] == pytest.approx(model.best_score_)
     assert run["metrics"]["cv_rmse"] == pytest.approx(np.mean(row.rmse))
     client = mlflow.MlflowClient()
-    for name, curve in (("validation_r2", row.curve), ("train_loss", row.train_curve)):
+    for name, curve in (("curves/validation_r2", row.curve), ("curves/train_loss", row.train_curve)):
         points = sorted((one.step, one.value) for one in client.get_metric_history(run["run_id"], name))
         assert points == [(epoch, pytest.approx(value)) for epoch, value in enumerate(curve, 1)]
         assert len(points) == 450
