@@ -96,7 +96,7 @@ class Asked:
 
     def __init__(self, propose: Callable[..., Any], name: str, entry: Entry | None) -> None:
         self.propose, self.ours = propose, entry is not None and entry.owner.distribution == OURS
-        self.label = f"strategy {name}{blame([entry] if entry else [])}"
+        self.label = f"strategy '{name}'" + ("" if self.ours or entry is None else f" of {entry.owner}")
         self.seen: set[Candidate] = set()
         self.shown: list[CandidateResult] = []
 
@@ -149,6 +149,19 @@ def _copy_of(result: CandidateResult) -> CandidateResult:
 def _numbers(*shape: int, seed: int = 0) -> Tensor:
     with drawing(seed):
         return torch.randn(shape)
+
+
+def check_finite(states: Sequence[Tensors]) -> None:
+    """Trained numbers are finite: predictions may be where they are not, and no file would hold them.
+
+    Raises
+    ------
+    ContractError
+    """
+    for state in states:
+        for name, tensor in state.items():
+            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                raise ContractError(f"'{name}' is not finite after training, though the predictions are")
 
 
 def _look_at_activation(recipe: Recipe, label: str) -> None:

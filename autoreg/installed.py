@@ -6,10 +6,12 @@ import os
 import re
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from autoreg.errors import PluginLoadWarning
 from autoreg.registry import Owner
 
 if TYPE_CHECKING:
@@ -103,3 +105,27 @@ def named_when_slow(what: str) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+@contextmanager
+def settings_kept(what: str) -> Iterator[None]:
+    """Settings of torch that a stranger's code changes for everybody come back, with a warning that names it."""
+    before = _settings()
+    try:
+        yield
+    finally:
+        torch = sys.modules.get("torch")
+        changed = {name: value for name, value in _settings().items() if before.get(name, value) != value}
+        if torch is not None and changed:
+            torch.set_default_dtype(before["default dtype"])
+            torch.set_grad_enabled(before["gradients"])
+            names = " and ".join(f"{name} ({before[name]}, not {value})" for name, value in changed.items())
+            warnings.warn(f"{what} changed torch's {names}: set back", PluginLoadWarning, stacklevel=3)
+
+
+def _settings() -> dict[str, Any]:
+    """Torch's own where it is not imported yet."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return {}
+    return {"default dtype": torch.get_default_dtype(), "gradients": torch.is_grad_enabled()}

@@ -8,8 +8,8 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
@@ -30,6 +30,7 @@ from autoreg.installed import (
     named_when_slow,
     normalized,
     owner_of,
+    settings_kept,
 )
 from autoreg.names import Note, Offers, files_of, offers_of, remember
 from autoreg.registry import KINDS, Owner, Registry
@@ -80,7 +81,7 @@ class Plugins:
         """Take a plugin in; one that is at fault is reported and left out."""
         table = Registry()
         try:
-            with _named_when_slow(owner):
+            with _watched(owner):
                 self._ask(plugin, owner, table)
             self._check_names(table, owner)
             self._called[owner] = self._name_for(plugin, owner)
@@ -121,7 +122,7 @@ class Plugins:
         owner = owner_of(point)
         trace(f"{owner.plugin} ({owner}): import {point.value}")
         try:
-            with _named_when_slow(owner):
+            with _watched(owner):
                 plugin = point.load()
         except (Exception, SystemExit) as error:  # as in `add`
             self._report(owner, error)
@@ -152,7 +153,7 @@ class Plugins:
     def _run_file(self, place: Path, owner: Owner) -> None:
         self._speaking = owner
         try:
-            with _named_when_slow(owner):
+            with _watched(owner):
                 module = _module_of(place)
         except (Exception, SystemExit) as error:  # as in `add`
             self._report(owner, error)
@@ -274,9 +275,15 @@ def _module_of(path: Path) -> ModuleType:
     return module
 
 
-def _named_when_slow(owner: Owner) -> AbstractContextManager[None]:
-    # ours import torch, which may take long on a cold disk and is not at fault
-    return nullcontext() if owner.distribution == OURS else named_when_slow(f"plugin '{owner.plugin}' ({owner})")
+@contextmanager
+def _watched(owner: Owner) -> Iterator[None]:
+    """While a stranger's code runs: it is named when it takes long, and settings of torch come back."""
+    if owner.distribution == OURS:  # ours import torch, which may take long on a cold disk and is not at fault
+        yield
+        return
+    what = f"plugin '{owner.plugin}' ({owner})"
+    with named_when_slow(what), settings_kept(what):
+        yield
 
 
 def _registrar(table: Registry, kind: str, owner: Owner) -> Callable[..., None]:

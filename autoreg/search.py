@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from autoreg.errors import AutoregError, ContractError, OptionError, SearchError
-from autoreg.guards import blame, check_rebuilt, look_at, strangers
+from autoreg.guards import blame, check_finite, check_rebuilt, look_at, strangers
 from autoreg.limits import check_candidate
 from autoreg.member import Member, has_views
 from autoreg.parts import Recipe, resolve
@@ -283,6 +283,7 @@ def _gather(item: _Built, outcome: CandidateOutcome, problem: Problem) -> Evalua
         return _failed(item.index, candidate, problem, outcome.failure, outcome)
     predictions = _predict_again(item, outcome, problem) if problem.half else outcome.predictions
     try:
+        check_finite(outcome.states)
         check_rebuilt(item.recipe, item.members[0], outcome.states[0], predictions, problem)
     except (Exception, SystemExit) as error:  # made anew, a stranger's part may raise anything
         return _failed(item.index, candidate, problem, error, outcome)

@@ -52,7 +52,7 @@ def check_activation(
     >>> from autoreg.testing import check_activation
     >>> def centred(x):
     ...     return x - x.mean(0)
-    >>> for check in check_activation(centred, raises=False)[3:5]:
+    >>> for check in check_activation(centred, raises=False)[4:6]:
     ...     print(check)
     failed    members: expected each member's values to decide about its own output only; came an output that depends
     on another member; see reference/testing.md#activations
@@ -65,10 +65,10 @@ def check_activation(
         ("shape", subject.shape),
         ("dtype", subject.dtype),
         ("unchanged", subject.unchanged),
+        ("repeatable", subject.repeatable),
         ("members", subject.members),
         ("rows", subject.rows),
         ("elements", subject.elements),
-        ("repeatable", subject.repeatable),
         ("finite", subject.finite),
         ("gradient", subject.gradient),
         ("facts", partial(check_facts, facts, {})),

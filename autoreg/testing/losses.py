@@ -64,9 +64,9 @@ def check_loss(
     looks: list[tuple[str, Look]] = [
         ("shape", subject.shape),
         ("unchanged", subject.unchanged),
+        ("repeatable", subject.repeatable),
         ("members", subject.members),
         ("rows", subject.rows),
-        ("repeatable", subject.repeatable),
         ("finite", subject.finite),
         ("gradient", subject.gradient),
         ("point", subject.point),

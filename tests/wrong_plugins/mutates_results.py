@@ -9,7 +9,8 @@ def propose(space, results, n, seed):
         result.candidate.parameters["learning_rate"] = 99.0
     if len(results) >= (n or 2):
         return []
-    return [Candidate({**{name: values[0] for name, values in space.dimensions[0].items()}, "learning_rate": 0.01})]
+    first = {name: values[0] for name, values in space.dimensions[0].items()}
+    return [Candidate({**first, "learning_rate": 0.01 + 0.01 * len(results)})]
 
 
 @hookimpl
