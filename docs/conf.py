@@ -1,5 +1,6 @@
 """How Sphinx builds the documentation: ``make docs``."""
 
+import os
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -8,6 +9,8 @@ from sphinx.application import Sphinx
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
+# commands of plugins that happen to be installed are not on our page
+os.environ["AUTOREG_PLUGINS"] = ""
 
 project = "autoreg"
 author = "The autoreg developers"
