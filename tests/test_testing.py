@@ -212,6 +212,10 @@ def test_an_unknown_name_in_python() -> None:
         check_plugin("losess")
 
 
+def test_a_plugin_that_is_loaded_may_be_checked_as_a_module() -> None:
+    check_plugin(importlib.import_module("autoreg.builtins.companions"))
+
+
 # ---------------------------------------------------------------- the pages
 
 

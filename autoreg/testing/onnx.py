@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import tempfile
 import warnings
 from importlib.util import find_spec
@@ -29,10 +30,13 @@ def exportable(module: nn.Module, *inputs: Tensor) -> Report:
             return Report(f"not checked: {package} is not installed")
     with tempfile.TemporaryDirectory() as directory, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        quiet = io.StringIO()
+        quiet, level = io.StringIO(), logging.root.manager.disable
+        logging.disable(logging.WARNING)  # the exporter names packages that it does without
         try:
             with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
                 torch.onnx.export(module.eval(), inputs, str(Path(directory) / "part.onnx"), verbose=False)
         except Exception as error:  # the exporter lets through whatever it meets
             return Report(f"cannot be exported to ONNX: {told(error)}")
+        finally:
+            logging.disable(level)
     return Report("can be exported to ONNX")

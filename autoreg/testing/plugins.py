@@ -203,7 +203,9 @@ def _check_names(found: _Found) -> Report | str:
     for entry in found.entries:
         others = [
             other for other in registry()
-            if (other.kind, other.name) == (entry.kind, entry.name) and other.owner != found.owner
+            if (other.kind, other.name) == (entry.kind, entry.name)
+            and other.owner != found.owner
+            and other.thing is not entry.thing  # the same plugin, checked as a module and installed
         ]  # fmt: skip
         if others:
             raise Fault(f"a name of its own for {entry.kind} '{entry.name}'", f"that of {others[0].owner}")
