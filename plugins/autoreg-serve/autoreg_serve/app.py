@@ -229,17 +229,19 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        status = 500
+        status, begun = 500, False
 
         async def note(message: Any) -> None:
-            nonlocal status
-            status = message.get("status", status)
+            nonlocal status, begun
+            status, begun = message.get("status", status), True
             await send(message)
 
         try:
             await self.app(scope, receive, note)
-        except Exception as error:  # the client was told by `_fault`
-            tell_of_fault(error)
+        except Exception as error:
+            if not begun:  # otherwise `_fault` has told it, to the client and to the log
+                tell_of_fault(error)
+                raise
         finally:
             path, method = scope["path"], scope["method"]
             self.metrics.count(
@@ -306,4 +308,5 @@ async def _not_here(request: Request, error: Exception) -> Response:
 
 
 async def _fault(request: Request, error: Exception) -> Response:
+    tell_of_fault(error)
     return _sentence(500, "a fault in the service, not in your request: its log tells more")
