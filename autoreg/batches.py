@@ -133,7 +133,11 @@ class EpochBatches:
 
     def step(self, s: int) -> tuple[Tensor, Tensor, NDArray[np.int64]]:
         """Rows (M, B), weights (M, B) and counts (M,) of step s."""
-        if len(self.order_of) == self.rows.shape[0] == len(set(self.order_of)):
-            return self.rows[:, s].long(), self.weight[:, s], self.counts[:, s]
+        rows, weight, counts = self.steps(s, s + 1)
+        return rows[0], weight[0], counts[0]
+
+    def steps(self, start: int, stop: int) -> tuple[Tensor, Tensor, NDArray[np.int64]]:
+        """Rows (S, M, B), weights (S, M, B) and counts (S, M) of some steps."""
         index = torch.as_tensor(self.order_of)
-        return self.rows[index, s].long(), self.weight[index, s], self.counts[self.order_of, s]
+        rows, weight = self.rows[:, start:stop].transpose(0, 1), self.weight[:, start:stop].transpose(0, 1)
+        return rows[:, index].long(), weight[:, index], self.counts[self.order_of, start:stop].T

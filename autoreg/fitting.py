@@ -10,11 +10,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.utils import check_consistent_length
 
 import autoreg
 from autoreg.arguments import TrainingTable, Validation, as_seed, read_for_fit
+from autoreg.arithmetic import has_bfloat16
 from autoreg.companions import evaluate_companions
 from autoreg.ensemble import cross_fitted, greedy_weights
 from autoreg.errors import (
@@ -189,7 +189,7 @@ def half_pays(precision: str, facts: Mapping[str, Any], n_rows: int) -> bool:
         raise OptionError(unknown("precision", precision, ["auto", "float32", "bfloat16"]))
     if precision == "auto":
         # in the small batches of a small table the casts take longer than the products
-        return bool(facts.get("half", False)) and n_rows >= 100 and torch.cpu._is_amx_tile_supported()
+        return bool(facts.get("half", False)) and n_rows >= 100 and has_bfloat16()
     return precision == "bfloat16"
 
 

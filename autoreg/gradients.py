@@ -49,6 +49,9 @@ class GradientTransform:
         The engine then adds the changes to the params. The state may be changed in place and returned.
     evaluation : function or None
         ``evaluation(params, state) -> params`` to score, for averaging methods.
+    apply : function or None
+        ``apply(gradients, state, params, learning_rate, roles) -> state``: the same step with the parameters changed
+        in place, for those who do it in less time than a change takes to be written and added. Used on the CPU.
     elementwise : bool
         True when ``update`` treats every element alone, apart from the roles; the engine may then hand it all
         parameters as one flat (M, P) tensor.
@@ -58,6 +61,7 @@ class GradientTransform:
     update: Callable[[Tensors, Any, Tensors, Tensor, dict[str, Role]], tuple[Tensors, Any]]
     evaluation: Callable[[Tensors, Any], Tensors] | None = None
     elementwise: bool = False
+    apply: Callable[[Tensors, Any, Tensors, Tensor, dict[str, Role]], Any] | None = None
 
 
 def over_members(value: float | Tensor, like: Tensor) -> float | Tensor:

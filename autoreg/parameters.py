@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -43,13 +44,13 @@ class FlatParameters:
         self._linear = {name: name in linear for name in self.names}
         self._sizes = {name: parameter[0].numel() for name, parameter in self.parameters.items()}
         self._shapes = {name: parameter.shape[1:] for name, parameter in self.parameters.items()}
-        self._n_linear = sum(size for name, size in self._sizes.items() if self._linear[name])
         state = state_tensors(stack)
         self.flat = torch.zeros(len(next(iter(state.values()))) if state else 0, 0)
         if self.names:
             self.flat = torch.cat([self._block(name, p.data) for name, p in self.parameters.items()], dim=1)
         self._half = half
         self._bind()
+        self._make_places()
 
     def _block(self, name: str, tensor: Tensor) -> Tensor:
         tensor = tensor.mT if self._linear[name] else tensor
@@ -73,22 +74,60 @@ class FlatParameters:
     def _bind(self) -> None:
         views = self.views(self.flat)
         if self._half:
-            self._shadow = self.flat[:, : self._n_linear].to(torch.bfloat16)
-            views.update(self.views(self._shadow, linear_only=True))
+            self._shadow = {name: self._half_copy(view) for name, view in views.items() if self._linear[name]}
+            views.update(self._shadow)
         for name, view in views.items():
             self.parameters[name].data = view
+
+    def _half_copy(self, matrix: Tensor) -> Tensor:
+        """An `nn.Linear`'s weights in memory of their own: products of strided bfloat16 matrices copy them first."""
+        return matrix.mT.to(torch.bfloat16, memory_format=torch.contiguous_format, copy=True).mT
+
+    def _make_places(self) -> None:
+        """Memory for the gradients, laid out as the parameters are; whoever computes a gradient may write there."""
+        self._gradient = torch.zeros_like(self.flat)
+        places = self.views(self._gradient)
+        self._full_places = {name: places[name] for name in self._shadow} if self._half else {}
+        places.update({name: self._half_copy(place) for name, place in self._full_places.items()})
+        self._places, self._lent = places, set[str]()
+        for name, parameter in self.parameters.items():
+            parameter.lend = partial(self._lend, name)  # type: ignore[attr-defined]
+
+    def _lend(self, name: str) -> Tensor | None:
+        if name in self._lent:
+            return None
+        self._lent.add(name)
+        return self._places[name]
+
+    def gather(self, gradients: Sequence[Tensor | None]) -> Tensor:
+        """The gradients of a step, in the parameters' order, as one (M, P) tensor; None counts as zeros.
+
+        The next step overwrites it, unless `release` is called.
+        """
+        for (name, place), gradient in zip(self._places.items(), gradients, strict=True):
+            if gradient is None:
+                place.zero_()
+            elif name not in self._lent or gradient.data_ptr() != place.data_ptr():
+                place.copy_(gradient)
+        self._lent.clear()
+        for name, place in self._full_places.items():
+            place.copy_(self._places[name])
+        return self._gradient
+
+    def release(self) -> None:
+        """Let somebody keep what `gather` returned."""
+        self._make_places()
 
     def changed(self) -> None:
         """Called after `flat` was changed in place: brings the bfloat16 matrices up to date."""
         if self._half:
-            self._shadow.copy_(self.flat[:, : self._n_linear])
+            views = self.views(self.flat, linear_only=True)
+            for name, shadow in self._shadow.items():
+                shadow.copy_(views[name])
 
-    def flatten(self, tensors: Sequence[Tensor | None]) -> Tensor:
-        """Tensors in the parameters' order, such as gradients, as one (M, P) tensor; None counts as zeros."""
-        blocks = [
-            self._block(name, self.parameters[name].new_zeros(self.parameters[name].shape) if t is None else t)
-            for name, t in zip(self.names, tensors, strict=True)
-        ]
+    def flatten(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Tensors in the parameters' order as one (M, P) tensor."""
+        blocks = [self._block(name, tensor) for name, tensor in zip(self.names, tensors, strict=True)]
         return torch.cat(blocks, dim=1).to(self.flat.dtype)
 
     def repeat(self, values: dict[str, Any]) -> Tensor:
@@ -99,6 +138,7 @@ class FlatParameters:
     def keep(self, members: Sequence[int]) -> None:
         """Go on with some members only."""
         self.load(self.flat[torch.as_tensor(members)].contiguous())
+        self._make_places()
 
     def load(self, flat: Tensor) -> Tensor:
         """Use other values, (M, P); returns those used before."""

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from autoreg.arithmetic import fast_products
 from autoreg.errors import AutoregError, ContractError, OptionError, SearchError
 from autoreg.guards import blame, check_finite, check_rebuilt, look_at, strangers
 from autoreg.limits import check_candidate
@@ -163,7 +164,8 @@ def evaluate(
         if on_ended is not None:
             on_ended([done[index].result for index in sorted(done)])
 
-    side_by_side([trainer(place) for place in order], n_jobs, ended)
+    with fast_products():
+        side_by_side([trainer(place) for place in order], n_jobs, ended)
     if not stacks:
         ended([])
     return [done[index] for index in sorted(done)]

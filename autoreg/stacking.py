@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from autoreg.chains import ChainForward, Step, run_layers
+
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Identity)
 
 ELEMENTWISE = (
@@ -124,6 +126,8 @@ def _stack(modules: Sequence[nn.Module], seeds: Iterable[int], made: dict[Any, A
             stacked._modules[name] = None if children[0] is None else _stack(children, seeds, made)  # type: ignore[arg-type]
         if type(first) is nn.Linear:
             stacked.forward = LinearForward(stacked)
+        elif type(first) is nn.Sequential:
+            stacked.forward = ChainForward(stacked)
     else:
         stacked = _deep_shell(modules, made)
         # what draws random numbers in one layer is not what draws them in another
@@ -174,13 +178,7 @@ class LinearForward:
         self.module = module
 
     def __call__(self, x: Tensor) -> Tensor:
-        weight: Tensor = self.module.weight  # type: ignore[assignment]
-        bias: Tensor | None = self.module.bias  # type: ignore[assignment]
-        # weights in bfloat16 pull the layer's input and bias along
-        inner = x.reshape(x.shape[0], -1, x.shape[-1]).to(weight.dtype)
-        bias = None if bias is None else bias.to(weight.dtype)
-        out = torch.bmm(inner, weight.mT) if bias is None else torch.baddbmm(bias.unsqueeze(1), inner, weight.mT)
-        return out.view(*x.shape[:-1], out.shape[-1])
+        return run_layers([Step(self.module, ())], x)
 
 
 class Mapped:

@@ -106,8 +106,8 @@ def seconds_per_epoch(spec: StackSpec, data: Data, steps: int = 3) -> float:
     batches = run.batches.epoch(1, spec.dtype)
     rates = run.learning_rates(1)
     run.stack.train()
-    run.train_step(batches, 0, rates[0])
+    run.train_steps(batches, rates, 0, 1)
+    steps = min(steps, batches.n_steps)
     begin = time.perf_counter()
-    for s in range(steps):
-        run.train_step(batches, s % batches.n_steps, rates[s % batches.n_steps])
+    run.train_steps(batches, rates, 0, steps)
     return (time.perf_counter() - begin) / steps * batches.n_steps * (1 + 1 / 12)

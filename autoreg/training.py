@@ -28,6 +28,9 @@ Score = Callable[[Tensor, Tensor, Tensor], Tensor]
 VALIDATION_ELEMENTS = 1 << 16
 """Rows times members that one validation chunk holds."""
 
+PREPARED_ELEMENTS = 1 << 20
+"""Rows times members times targets whose numbers are looked up at once."""
+
 
 @dataclass(frozen=True)
 class LossPart:
@@ -210,29 +213,45 @@ class StackRun:
         """One pass over each member's rows; returns the mean training loss, (M,)."""
         batches = self.batches.epoch(epoch, self.spec.dtype)
         rates = self.learning_rates(epoch)
-        total = torch.zeros(len(self.members), dtype=self.spec.dtype)
         self.stack.train()
-        for s in range(batches.n_steps):
-            total += self.train_step(batches, s, rates[s])
+        total = self.train_steps(batches, rates, 0, batches.n_steps)
         steps = torch.tensor(self.batches.n_steps, dtype=self.spec.dtype)
         return total / steps
 
-    def train_step(self, batches: EpochBatches, s: int, learning_rate: Tensor) -> Tensor:
+    def train_steps(self, batches: EpochBatches, learning_rates: Tensor, start: int, stop: int) -> Tensor:
+        """Some of an epoch's steps; returns the sum of each member's losses, (M,).
+
+        Parameters
+        ----------
+        batches : EpochBatches
+        learning_rates : Tensor, (S, M)
+            Of all the epoch's steps.
+        start, stop : int
+        """
+        total = torch.zeros(len(self.members), dtype=self.spec.dtype)
+        # what needs no network is prepared for many steps at once
+        many = max(1, PREPARED_ELEMENTS // (len(self.members) * batches.rows.shape[2] * self.data.target.shape[1]))
+        for first in range(start, stop, many):
+            rows, weight, counts = batches.steps(first, min(first + many, stop))
+            target, active = self._scaled_target(rows), torch.from_numpy((counts > 0).astype(np.int64))
+            for s in range(len(rows)):
+                idle = np.flatnonzero(counts[s] == 0).tolist()
+                for mapped in self.mapped:
+                    mapped.begin_step(counts[s], rows.shape[2])
+                total += self._step(rows[s], weight[s], target[s], learning_rates[first + s], idle)
+                if self.step_counters:
+                    torch._foreach_add_(self.step_counters, [active[s]] * len(self.step_counters))
+        return total
+
+    def _step(self, rows: Tensor, weight: Tensor, target: Tensor, learning_rate: Tensor, idle: Sequence[int]) -> Tensor:
         """One step of all members; returns each member's loss, (M,)."""
-        rows, weight, counts = batches.step(s)
-        idle = np.flatnonzero(counts == 0).tolist()
-        for mapped in self.mapped:
-            mapped.begin_step(counts, rows.shape[1])
         output = self.inputs.forward(rows).to(self.spec.dtype)
-        target = self._scaled_target(rows)
         losses = (self._row_losses(output, target) * weight).sum(1)
         parameters = list(self.store.parameters.values())
         if parameters:
-            gradients = torch.autograd.grad(losses.sum(), parameters, allow_unused=True)
+            # each member's gradient is that of its own loss
+            gradients = torch.autograd.grad(losses, parameters, torch.ones_like(losses), allow_unused=True)
             self.updates.step(gradients, learning_rate, idle)
-        active = torch.from_numpy(counts > 0)
-        for buffer in self.step_counters:
-            buffer += active
         return losses.detach()
 
     def _row_losses(self, output: Tensor, target: Tensor) -> Tensor:
@@ -248,6 +267,7 @@ class StackRun:
         return losses.mean(-1) if losses.ndim == 3 else losses
 
     def _scaled_target(self, rows: Tensor) -> Tensor:
+        """(..., M, B) rows to (..., M, B, O) targets as the losses see them."""
         target = self.data.target[rows]
         return ((target - self.stack.center.unsqueeze(1)) / self.stack.spread.unsqueeze(1)).to(self.spec.dtype)
 
@@ -255,10 +275,13 @@ class StackRun:
         """(S, M): each step's learning rates."""
         steps = self.batches.n_steps
         table = np.zeros((max(steps), len(self.members)))
+        factors: dict[Hashable, list[float]] = {}
         for m, member in enumerate(self.members):
-            total = self.spec.max_epochs * steps[m]
-            done = (epoch - 1) * steps[m]
-            table[: steps[m], m] = [member.learning_rate * member.schedule((done + s) / total) for s in range(steps[m])]
+            key = steps[m], member.schedule
+            if key not in factors:
+                total, done = self.spec.max_epochs * steps[m], (epoch - 1) * steps[m]
+                factors[key] = [member.schedule((done + s) / total) for s in range(steps[m])]
+            table[: steps[m], m] = np.multiply(factors[key], member.learning_rate)
         return torch.from_numpy(table).to(self.spec.dtype)
 
     def validate(self, epoch: int, train_loss: Tensor) -> None:

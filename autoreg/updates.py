@@ -86,19 +86,22 @@ class OptimizerGroup:
         """Change the parameters by one step; idle members (places in the stack) keep theirs, and their state."""
         resting = torch.tensor([m - self.start for m in idle if self.start <= m < self.stop], dtype=torch.long)
         before = map_state(lambda t: t[resting], self.state) if len(resting) else None
-        params = self._named(self.store.flat)
-        changes, self.state = self.transform.update(
-            self._named(gradient),
-            self.state,
-            params,
-            learning_rate[self.start : self.stop],
-            self.flat_roles or self.roles,
-        )
+        params, gradients = self._named(self.store.flat), self._named(gradient)
+        rate, roles = learning_rate[self.start : self.stop], self.flat_roles or self.roles
+        apply = self.transform.apply if gradient.device.type == "cpu" else None
+        if apply is not None:
+            kept = {name: param[resting] for name, param in params.items()} if before is not None else {}
+            self.state = apply(gradients, self.state, params, rate, roles)
+            for name, values in kept.items():
+                params[name][resting] = values
+        else:
+            changes, self.state = self.transform.update(gradients, self.state, params, rate, roles)
+            if before is not None:
+                changes = {name: change.index_fill(0, resting, 0.0) for name, change in changes.items()}
+            for name, param in params.items():
+                param.add_(changes[name])
         if before is not None:
             self.state = _restore(self.state, before, resting)
-            changes = {name: change.index_fill(0, resting, 0.0) for name, change in changes.items()}
-        for name, param in params.items():
-            param.add_(changes[name])
 
     def evaluation(self) -> Tensor | None:
         """Weights to score, (M', P), for methods that average; None when they are the parameters themselves."""
@@ -132,6 +135,20 @@ def _restore(state: Any, before: Any, rows: Tensor) -> Any:
     return state
 
 
+def _holds(state: Any, tensor: Tensor) -> bool:
+    """Whether part of the state lies in a tensor's memory."""
+    place = tensor.untyped_storage().data_ptr()
+    found = False
+
+    def look(part: Tensor) -> Tensor:
+        nonlocal found
+        found = found or part.untyped_storage().data_ptr() == place
+        return part
+
+    map_state(look, state)
+    return found
+
+
 def _flat_role(store: FlatParameters, roles: dict[str, Role]) -> Role:
     def spread(values: dict[str, Any]) -> float | Tensor:
         return 1.0 if all(value == 1.0 for value in values.values()) else store.repeat(values)
@@ -157,9 +174,11 @@ class Updates:
 
     def step(self, gradients: Sequence[Tensor | None], learning_rate: Tensor, idle: Sequence[int]) -> None:
         """One step of every group; gradients in the parameters' order, learning_rate (M,)."""
-        gradient = self.store.flatten(gradients)
+        gradient = self.store.gather(gradients)
         for group in self.groups:
             group.update(gradient, learning_rate, idle)
+        if any(_holds(group.state, gradient) for group in self.groups):
+            self.store.release()
         self.store.changed()
 
     def evaluation(self) -> Tensor | None:

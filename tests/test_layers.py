@@ -23,8 +23,8 @@ FLOORS: dict[int, str] = {
     6: "arguments base estimators fitting recording report scaffold testing",
     5: "blueprints builtins describe manifest model modelformat persistence",
     4: "companions ensemble guards limits parts problem scoring search threads tracking",
-    3: "batches inputs member parameters schedules stacking threads torch_optim torch_runner torch_trials torch_worker "
-    "training updates",
+    3: "arithmetic batches chains inputs member parameters schedules stacking threads torch_optim torch_runner "
+    "torch_trials torch_worker training updates",
     2: "installed names observers plugins registry tracing",
     1: "columns dates delimited encoding folds frames kinds quantities readers tables targets tasks values writers",
     0: "errors gradients hookspecs results space strictjson",

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from autoreg.chains import UNCHANGED, Inner
 from autoreg.errors import OptionError
 from autoreg.gradients import Role
 
@@ -70,22 +71,47 @@ class Dropout(nn.Module):
         self.register_buffer("rate", torch.tensor(float(rate)))
         self.register_buffer("seed", torch.tensor(-1), persistent=False)
         self.register_buffer("step", torch.tensor(0), persistent=False)
+        self._asked: tuple[Tensor, int, bool] | None = None
 
     rate: Tensor
     seed: Tensor
     step: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or not bool(self.rate.any()):
+        if not self._drops():
             return x
         if self.rate.ndim == 0 and int(self.seed) < 0:
             return F.dropout(x, float(self.rate))
+        return x * self._factors(x)
+
+    def inner(self) -> Inner:
+        """The layer within a run of layers, in place."""
+        if not self._drops():
+            return UNCHANGED
+
+        def forward(x: Tensor) -> tuple[Tensor, Tensor]:
+            factors = self._factors(x)
+            return x * factors, factors
+
+        return Inner(forward, torch.Tensor.mul_)
+
+    def _drops(self) -> bool:
+        if not self.training:
+            return False
+        state = self.rate, self.rate._version
+        if self._asked is None or self._asked[0] is not state[0] or self._asked[1] != state[1]:
+            # looking into a tensor in every step would take longer than a small layer
+            self._asked = (*state, bool(self.rate.any()))
+        return self._asked[2]
+
+    def _factors(self, x: Tensor) -> Tensor:
+        """What x is multiplied by: zero, or one over the share that is kept."""
         dropped = (self.rate.reshape(-1, 1).float() * 256).round_().clamp_(max=255)
         key = _hash_key(self.seed.reshape(-1, 1), self.step.reshape(-1, 1))
         bits = random_bytes(key, x.numel() // len(key))
         mask = torch.empty(bits.shape, dtype=x.dtype, device=x.device)
         torch.ge(bits, dropped.to(torch.uint8), out=mask)
-        return x * mask.mul_((256 / (256 - dropped)).to(x.dtype)).view(x.shape)
+        return mask.mul_((256 / (256 - dropped)).to(x.dtype)).view(x.shape)
 
     def extra_repr(self) -> str:
         return f"rate={self.rate.tolist()}"

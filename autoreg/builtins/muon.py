@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from autoreg.arithmetic import has_bfloat16
 from autoreg.builtins.optimizers import DECAY, Number, adamw
 from autoreg.errors import OptionError, unknown
 from autoreg.gradients import GradientTransform, Role, Tensors, over_members
@@ -156,7 +157,7 @@ def _dtype(like: Tensor, precision: str) -> torch.dtype:
 def _half_is_fast(like: Tensor) -> bool:
     """Whether there are instructions for bfloat16: three to five times as fast as float32, where measured."""
     if like.device.type == "cpu":
-        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return has_bfloat16()
     return like.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 

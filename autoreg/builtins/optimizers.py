@@ -133,25 +133,57 @@ def _adam(beta1: Number, beta2: Number, eps: Number, weight_decay: Number, decou
             average, square = state["average"][name], state["square"][name]
             if not decoupled:
                 gradient = _with_decay(gradient, param, weight_decay, role)
-            change = _shrink(param, weight_decay, role) if decoupled else torch.zeros_like(gradient)
-            if _fusible(beta1, beta2, eps, steps, (gradient, average, square, change)):
-                torch._fused_adam_(
-                    [change], [gradient], [average], [square], [], [steps[0]],
-                    lr=1.0, beta1=float(beta1), beta2=float(beta2), weight_decay=0.0, eps=float(eps),
-                    amsgrad=False, maximize=False,
-                )  # fmt: skip
-            else:
-                _move(average, gradient, beta1)
-                _move_square(square, gradient, beta2)
-                root = _aligned(_left_of_one(beta2, steps).sqrt(), gradient)
-                # eps is added to the corrected root; both sides are multiplied by the correction
-                below = square.sqrt().add_(root * _aligned(eps, gradient))
-                step = torch.div(average, below, out=below).mul_(root / _aligned(_left_of_one(beta1, steps), gradient))
-                change = change.sub_(step)
+            _move(average, gradient, beta1)
+            _move_square(square, gradient, beta2)
+            root = _aligned(_left_of_one(beta2, steps).sqrt(), gradient)
+            # eps is added to the corrected root; both sides are multiplied by the correction
+            below = square.sqrt().add_(root * _aligned(eps, gradient))
+            step = torch.div(average, below, out=below).mul_(root / _aligned(_left_of_one(beta1, steps), gradient))
+            change = _shrink(param, weight_decay, role).sub_(step) if decoupled else step.neg_()
             changes[name] = change.mul_(_rate(learning_rate, gradient, role))
         return changes, state
 
-    return GradientTransform(init, update, elementwise=True)
+    def apply(
+        gradients: Tensors, state: State, params: Tensors, learning_rate: Tensor, roles: dict[str, Role]
+    ) -> State:
+        """With torch's fused kernel, member by member: a fifth of the memory traffic."""
+        steps = state["steps"].add_(1)
+        for name, gradient in gradients.items():
+            role, param = roles.get(name, Role()), params[name]
+            rate = _rate(learning_rate, gradient, role)
+            if not decoupled:
+                gradient = _with_decay(gradient, param, weight_decay, role)
+            elif isinstance(decay := _decay_of(param, weight_decay, role), Tensor) or decay:
+                param.addcmul_(param, rate * decay, value=-1)
+            averages, squares = state["average"][name], state["square"][name]
+            for m, own in enumerate(learning_rate.tolist()):
+                _fused_adam(
+                    param[m], gradient[m], averages[m], squares[m], steps[m], own, role,
+                    _of_member(beta1, m), _of_member(beta2, m), _of_member(eps, m),
+                )  # fmt: skip
+        return state
+
+    return GradientTransform(init, update, elementwise=True, apply=apply)
+
+
+def _fused_adam(
+    param: Tensor, gradient: Tensor, average: Tensor, square: Tensor, steps: Tensor,
+    learning_rate: float, role: Role, beta1: float, beta2: float, eps: float,
+) -> None:  # fmt: skip
+    factor = role.rate
+    # where the factors of the rate differ from element to element, the kernel makes a change that they multiply
+    target = torch.zeros_like(param) if isinstance(factor, Tensor) else param
+    rate = learning_rate if isinstance(factor, Tensor) else learning_rate * factor
+    torch._fused_adam_(
+        [target], [gradient], [average], [square], [], [steps],
+        lr=rate, beta1=beta1, beta2=beta2, weight_decay=0.0, eps=eps, amsgrad=False, maximize=False,
+    )  # fmt: skip
+    if isinstance(factor, Tensor):
+        param.addcmul_(target, factor)
+
+
+def _of_member(value: Number, m: int) -> float:
+    return float(value[m] if isinstance(value, Tensor) else value)
 
 
 def nadam(
@@ -337,18 +369,6 @@ def _shrink(param: Tensor, weight_decay: Number, role: Role) -> Tensor:
     decay = _decay_of(param, weight_decay, role)
     contiguous = torch.empty_like(param, memory_format=torch.contiguous_format)
     return torch.mul(param, -decay, out=contiguous) if isinstance(decay, Tensor) or decay else contiguous.zero_()
-
-
-def _fusible(beta1: Number, beta2: Number, eps: Number, steps: Tensor, tensors: tuple[Tensor, ...]) -> bool:
-    """Whether torch's fused kernel fits, which takes about half the time: on the CPU, all members alike."""
-    alike = not any(isinstance(value, Tensor) for value in (beta1, beta2, eps))
-    return (
-        alike
-        and tensors[0].device.type == "cpu"
-        and tensors[0].numel() > 0
-        and all(tensor.is_contiguous() and tensor.dtype == tensors[0].dtype for tensor in tensors)
-        and bool((steps == steps[0]).all())
-    )
 
 
 BETA2 = [0.9, 0.95, 0.99, 0.999]

@@ -1,0 +1,128 @@
+"""A run of layers equals the layers one after another, for every member, gradients included."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from autoreg.arithmetic import fast_products
+from autoreg.builtins.layers import Dropout, Mish
+from autoreg.parameters import FlatParameters
+from autoreg.stacking import stack_modules
+
+M, B, D = 3, 7, 5
+
+
+def dropout():
+    layer = Dropout(0.4)
+    layer.seed.fill_(11)
+    return layer
+
+
+NETWORKS = {
+    **{
+        name: lambda act=act: nn.Sequential(nn.Linear(D, 6), act(), nn.Linear(6, 6), act(), nn.Linear(6, 1))
+        for name, act in {
+            "relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "silu": nn.SiLU, "gelu": nn.GELU,
+            "gelu_tanh": lambda: nn.GELU("tanh"), "leaky": nn.LeakyReLU, "mish": Mish, "elu": nn.ELU,
+        }.items()
+    },
+    "two activations in a row": lambda: nn.Sequential(nn.Linear(D, 6), nn.Tanh(), nn.ReLU(), nn.Linear(6, 2)),
+    "dropout after tanh": lambda: nn.Sequential(nn.Linear(D, 6), nn.Tanh(), dropout(), nn.Linear(6, 2)),
+    "ends in an activation": lambda: nn.Sequential(nn.Linear(D, 6), nn.ReLU()),
+    "begins with an activation": lambda: nn.Sequential(nn.ReLU(), nn.Linear(D, 2)),
+    "no bias": lambda: nn.Sequential(nn.Linear(D, 6, bias=False), nn.ReLU(), nn.Linear(6, 1, bias=False)),
+    "linear layers only": lambda: nn.Sequential(nn.Linear(D, 1), nn.Linear(1, 4)),
+    "nested": lambda: nn.Sequential(nn.Sequential(nn.Linear(D, 6), nn.ReLU()), nn.Sequential(nn.Linear(6, 1))),
+}  # fmt: skip
+
+
+def used_twice():
+    shared = nn.Linear(D, D)
+    return nn.Sequential(shared, nn.Tanh(), shared, nn.ReLU())
+
+
+NETWORKS["a layer twice"] = used_twice
+
+
+def alone(network, x, target):
+    x = x.clone().requires_grad_()
+    output = network(x)
+    parameters = list(network.parameters())
+    return output, torch.autograd.grad((output - target).square().sum(), [x, *parameters], allow_unused=True)
+
+
+@pytest.mark.parametrize("places", [False, True], ids=["own memory", "lent memory"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_stacked_run_equals_each_member_alone(name, places):
+    torch.manual_seed(0)
+    members = [NETWORKS[name]().double() for _ in range(M)]
+    stack = stack_modules(members)
+    x = torch.randn(M, B, D, dtype=torch.float64)
+    store = FlatParameters(stack) if places else None
+    parameters = list(store.parameters.values() if store else stack.parameters())
+    names = [n for n, _ in members[0].named_parameters()]
+    for _ in range(2):  # memory that was lent is lent again
+        given = x.clone().requires_grad_()
+        output = stack(given)
+        target = torch.ones_like(output)
+        loss = (output - target).square().sum()
+        slope, *gradients = torch.autograd.grad(loss, [given, *parameters], allow_unused=True)
+        views = store.views(store.gather(gradients)) if store else dict(zip(names, gradients, strict=True))
+        for m, member in enumerate(members):
+            expected, (own_slope, *own) = alone(copy.deepcopy(member), x[m], target[m])
+            torch.testing.assert_close(output[m], expected, rtol=0, atol=1e-12)
+            torch.testing.assert_close(slope[m], own_slope, rtol=0, atol=1e-12)
+            for key, gradient in zip(names, own, strict=True):
+                torch.testing.assert_close(views[key][m], gradient, rtol=0, atol=1e-12)
+    torch.testing.assert_close(given.detach(), x, rtol=0, atol=0)
+
+
+def test_float32_keeps_its_digits_whichever_library_multiplies():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1))
+    stack = stack_modules([copy.deepcopy(network) for _ in range(8)])
+    store = FlatParameters(stack)
+    x = torch.randn(8, 256, 20)
+    with fast_products():
+        gradients = torch.autograd.grad(stack(x).square().sum(), list(store.parameters.values()))
+        views = store.views(store.gather(gradients))
+    exact = network.double()
+    _, own = alone(exact, x[5].double(), 0.0)
+    for name, gradient in zip([n for n, _ in exact.named_parameters()], own[1:], strict=True):
+        assert (views[name][5] - gradient).abs().max() < 1e-5 * gradient.abs().max()
+
+
+def test_frozen_weights_have_no_gradient_and_the_rest_has():
+    stack = stack_modules([nn.Sequential(nn.Linear(D, 4), nn.ReLU(), nn.Linear(4, 1)) for _ in range(M)])
+    stack[0].weight.requires_grad_(False)
+    stack(torch.ones(M, B, D)).sum().backward()
+    assert stack[0].weight.grad is None
+    assert stack[0].bias.grad is not None
+    assert stack[2].weight.grad is not None
+
+
+def test_hooks_of_a_layer_are_called():
+    network = nn.Sequential(nn.Linear(D, 4), nn.ReLU(), nn.Linear(4, 1))
+    stack = stack_modules([network, copy.deepcopy(network)])
+    seen = []
+    stack[0].register_forward_hook(lambda layer, inputs, output: seen.append(output.shape))
+    stack(torch.ones(2, B, D))
+    assert seen == [(2, B, 4)]
+
+
+def test_relu_in_bfloat16_is_relu():
+    x = torch.tensor([-3.0, -0.0, 0.0, 1e-30, 2.5, float("inf"), float("-inf")]).bfloat16()
+    stack = stack_modules([nn.Sequential(nn.Linear(1, 7), nn.ReLU())]).bfloat16()
+    with torch.no_grad():
+        stack[0].weight.zero_()
+        stack[0].bias.copy_(x)
+    assert torch.equal(stack(torch.ones(1, 1, 1).bfloat16()).flatten(), x.relu())
+
+
+def test_the_input_may_have_views():
+    network = nn.Sequential(nn.Linear(D, 4), nn.ReLU(), nn.Linear(4, 2))
+    stack = stack_modules([network, copy.deepcopy(network)])
+    x = torch.randn(2, B, 3, D)
+    torch.testing.assert_close(stack(x)[1], network(x[1]))
