@@ -134,7 +134,7 @@ class CandidateOutcome:
     pruned: int = 0
 
 
-OnEpoch = Callable[[int, dict[int, CandidateOutcome]], None]
+OnEpoch = Callable[[int, dict[int, CandidateOutcome]], bool | None]
 
 
 def train_stack(spec: StackSpec, data: Data, on_epoch: OnEpoch | None = None) -> list[CandidateOutcome]:
@@ -145,7 +145,8 @@ def train_stack(spec: StackSpec, data: Data, on_epoch: OnEpoch | None = None) ->
     spec : StackSpec
     data : Data
     on_epoch : function, optional
-        Called after each epoch with its number (from 1) and all outcomes so far by candidate.
+        Called after each epoch with its number (from 1) and all outcomes so far by candidate. True ends the stack
+        there; with `choose_epoch` each candidate keeps its best epoch so far.
 
     Returns
     -------
@@ -158,9 +159,8 @@ def train_stack(spec: StackSpec, data: Data, on_epoch: OnEpoch | None = None) ->
         train_loss = run.train_epoch(epoch)
         run.validate(epoch, train_loss)
         run.account(time.perf_counter() - begin)
-        if on_epoch is not None:
-            on_epoch(epoch, run.outcomes)
-        if not run.members:
+        ended = on_epoch is not None and on_epoch(epoch, run.outcomes)
+        if ended or not run.members:
             break
     run.finish()
     return list(run.outcomes.values())
