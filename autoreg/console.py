@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -18,6 +19,9 @@ import click
 from autoreg.commands import Offers, Promise, offers, tell_of_shadowing, unknown_command
 from autoreg.errors import AutoregError, DataWarning, ObserverWarning, PluginLoadWarning, PluginVersionWarning
 from autoreg.installed import owner_of
+
+STARTED = time.perf_counter()
+"""When the command began, as far as anything of ours can tell."""
 
 _OFFERS, _OWNER = "autoreg.offers", "autoreg.owner"
 MENDABLE, BUG, INTERRUPTED, TERMINATED, PIPE_CLOSED = 2, 1, 130, 143, 141

@@ -19,13 +19,14 @@ from autoreg.errors import AutoregError, ContractError, OptionError, SearchError
 from autoreg.guards import blame, check_finite, check_rebuilt, look_at, strangers
 from autoreg.limits import check_candidate
 from autoreg.member import Member, has_views
+from autoreg.pace import Pace
 from autoreg.parts import Recipe, resolve
 from autoreg.problem import Problem
 from autoreg.results import CandidateResult
 from autoreg.space import SEED, Candidate
 from autoreg.stacking import mix, signature
-from autoreg.threads import Stopped, side_by_side
-from autoreg.tracking import OnProgress, Tracker
+from autoreg.threads import Stopped, at_once, one_thread, side_by_side
+from autoreg.tracking import OnProgress, Tracker, seconds_per_epoch
 from autoreg.training import CandidateOutcome, Data, MemberSpec, OnEpoch, StackSpec, train_stack
 
 STACK_BYTES = 1 << 29
@@ -102,6 +103,7 @@ def evaluate(
     n_jobs: int | None = None,
     stop: Stop | None = None,
     on_ended: OnEnded | None = None,
+    pace: Pace | None = None,
 ) -> list[Evaluated]:
     """Train every candidate on every fold.
 
@@ -121,6 +123,8 @@ def evaluate(
     on_ended : function, optional
         Called in this thread whenever further candidates have ended, with the results of all that have, in order. Equal
         candidates make equal calls.
+    pace : Pace or None
+        Who may move the last epochs of stacks; None leaves them where they are planned.
 
     Returns
     -------
@@ -145,10 +149,11 @@ def evaluate(
 
     def trainer(place: int) -> Callable[[threading.Event], list[Evaluated]]:
         def train(halt: threading.Event) -> list[Evaluated]:
-            def on_epoch(epoch: int, outcomes: dict[int, CandidateOutcome]) -> None:
+            def on_epoch(epoch: int, outcomes: dict[int, CandidateOutcome]) -> int | None:
                 if halt.is_set():
                     raise Stopped("the search was stopped")
                 tracker.on_epoch(place, epoch, outcomes)
+                return pace.after(stacks[place][0].index, epoch) if pace else None
 
             evaluated = list(_train(stacks[place], problem, data, on_epoch, stop))
             tracker.finished(place)
@@ -158,6 +163,10 @@ def evaluate(
 
     # the longest first, so that no core waits long for the last
     order = sorted(range(len(stacks)), key=lambda place: -sum(item.work for item in stacks[place]))
+
+    if pace is not None:
+        plans = [(stack[0].index, specs[place].max_epochs) for place, stack in ((p, stacks[p]) for p in order)]
+        pace.begin([(first, epochs, max(epochs, problem.most_epochs)) for first, epochs in plans], at_once(n_jobs))
 
     def ended(evaluated: list[Evaluated]) -> None:
         done.update({item.result.index: item for item in evaluated})
@@ -169,6 +178,15 @@ def evaluate(
     if not stacks:
         ended([])
     return [done[index] for index in sorted(done)]
+
+
+def seconds_for(candidate: Candidate, problem: Problem) -> float:
+    """How long one core takes for an epoch of a candidate on all folds, measured on a few steps; NaN where it fails."""
+    try:
+        with fast_products(), one_thread():
+            return seconds_per_epoch(_spec([_build(0, candidate, problem)], problem), problem.data())
+    except Exception:  # a part that raises is reported when its turn comes
+        return float("nan")
 
 
 def _build(index: int, candidate: Candidate, problem: Problem) -> _Built:
@@ -255,6 +273,7 @@ def _spec(stack: Sequence[_Built], problem: Problem, stop: Stop | None = None) -
         problem.dtype,
         problem.half,
         None if stop is None else lambda index, curve: stop(candidates[index], curve),
+        problem.rungs,
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from autoreg.inputs import Data
 from autoreg.results import Progress
-from autoreg.threads import cores, one_thread
+from autoreg.threads import at_once, one_thread
 from autoreg.training import CandidateOutcome, StackRun, StackSpec
 
 OnProgress = Callable[[Progress], None]
@@ -48,8 +48,8 @@ class Tracker:
             return
         with one_thread():
             self.seconds = [stack.max_epochs * _seconds_per_epoch(stack, data) for stack in stacks]
-        at_once = max(1, min(len(stacks), cores() if n_jobs is None or n_jobs < 1 else n_jobs))
-        total = max([sum(self.seconds) / at_once, *self.seconds])
+        many = max(1, min(len(stacks), at_once(n_jobs)))
+        total = max([sum(self.seconds) / many, *self.seconds])
         on_progress(Progress("plan", 0.0, candidates_left=sum(self.counts), seconds_left=total))
         self.begin = time.perf_counter()
 

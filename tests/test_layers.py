@@ -20,9 +20,9 @@ PACKAGE = Path(autoreg.__file__).parent
 
 FLOORS: dict[int, str] = {
     7: "__main__ cli cli_check cli_fit cli_plugins completion commands console options",
-    6: "arguments base estimators fitting recording report scaffold testing",
+    6: "arguments base estimators fitting plans recording report rounds scaffold testing",
     5: "blueprints builtins describe manifest model modelformat persistence",
-    4: "companions ensemble guards limits parts problem scoring search threads tracking",
+    4: "companions ensemble guards limits pace parts problem scoring search threads tracking",
     3: "arithmetic batches chains inputs member parameters schedules stacking threads torch_optim torch_runner "
     "torch_trials torch_worker training updates",
     2: "installed names observers plugins registry tracing",
