@@ -52,6 +52,16 @@ def test_the_oracle_is_the_lowest_mean_over_the_splits() -> None:
     assert made.ratios(ours, "catboost").to_dict() == pytest.approx({"a": 0.5, "b": 2.0, "c": 0.8, "d": 0.5})
 
 
+def test_two_systems_are_compared_on_the_splits_that_both_have() -> None:
+    hard = [line(system, "a", 9, nrmse) for system, nrmse in (("catboost", 9.0), (OURS, 6.0))]
+    (made,) = comparison.compare([*made_up(), *hard])
+    (ours,) = made.ours
+    assert made.ratios(ours, "catboost")["a"] == pytest.approx(6.3 / 9.6)
+    assert made.ratios(ours, "hgb")["a"] == pytest.approx(0.3 / 0.8)
+    assert made.ratios(ours)["a"] == pytest.approx(6.3 / 9.6)
+    assert made.ranks(ours).loc["a"].to_dict() == {ours: 1, "catboost": 2, "hgb": 3}
+
+
 def test_a_failure_ranks_last_and_what_was_not_measured_takes_no_part() -> None:
     (made,) = comparison.compare(made_up())
     ranks = made.ranks(made.ours[0])

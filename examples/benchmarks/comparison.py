@@ -1,13 +1,18 @@
 """What the lines of `accuracy.py` say: our systems beside the oracle of peers. Numbers in, Markdown out.
 
-The *oracle of peers* has on each table the lowest error that any of the peers reached, each one's mean over its splits.
-All figures but the times are of errors averaged over splits first. A system that failed on every split of a table has
-an infinite error there, and so ranks last; what was not measured takes no part.
+The *oracle of peers* has on each table the lowest error that any of the peers reached, each one's mean over the splits.
+Splits of one table differ more than systems do. So the ratio of two systems is that of their means over the splits that
+both have, and the ratio to the oracle is the largest of those to the peers. Where all have all splits, that is the
+ratio to the lowest mean.
+
+A system that failed on every split of a table has an infinite error there, and so ranks last; what was not measured
+takes no part.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -53,6 +58,14 @@ def label(system: str, limit: float | None) -> str:
     return name if limit is None else f"{name}, {limit:g} s"
 
 
+def without_limit(label: str) -> str:
+    """
+    >>> without_limit("flaml, 60 s")
+    'flaml'
+    """
+    return re.sub(r", \S+ s$", "", label)
+
+
 def geometric_mean(ratios: Iterable[float]) -> float:
     """
     >>> geometric_mean([0.5, 2.0])
@@ -85,30 +98,51 @@ class Comparison:
     others: Sequence[str]
 
     @cached_property
-    def errors(self) -> pd.DataFrame:
-        """Mean error over the splits, a row a table (small ones first), a column a system."""
-        groups = self.rows.groupby(["set", "label"])
-        mean, measured = groups["nrmse"].mean().unstack(), groups.size().unstack().notna()
+    def splits(self) -> pd.DataFrame:
+        """The error of each split of each table, a column a system: infinite for a failure, NaN where not measured."""
+        rows = self.rows.set_index(["set", "seed", "label"])["nrmse"].fillna(np.inf)
         order = self.rows.groupby("set")["n"].max().sort_values(kind="stable").index
-        columns = [*self.ours, *self.peers, *self.others]
-        return mean.mask(mean.isna() & measured, np.inf).reindex(index=order, columns=columns)
+        return rows.unstack()[[*self.ours, *self.peers, *self.others]].reindex(order, level="set")
+
+    @cached_property
+    def errors(self) -> pd.DataFrame:
+        """The mean over the splits that did not fail, a row a table, small ones first."""
+        groups = {"sort": False, "level": "set"}
+        mean = self.splits.where(np.isfinite(self.splits)).groupby(**groups).mean()
+        return mean.fillna(self.splits.groupby(**groups).min())
 
     @cached_property
     def oracle(self) -> pd.Series:
         """The lowest error of a peer on each table."""
         return self.errors[list(self.peers)].min(axis=1)
 
+    def pair(self, one: str, other: str) -> pd.DataFrame:
+        """Errors of two systems, the means over the splits on which neither failed, as columns `one` and `other`."""
+        both = pd.DataFrame({"one": self.splits[one], "other": self.splits[other]}).dropna()
+        mean = both[np.isfinite(both).all(axis=1)].groupby("set", sort=False).mean()
+        return mean.combine_first(both.groupby("set", sort=False).min()).reindex(self.errors.index)
+
     def ratios(self, system: str, other: str | None = None) -> pd.Series:
         """A system's errors over another's, or over the oracle's, on the tables that both have.
 
         Those where the other failed are left out.
         """
-        beside = self.oracle if other is None else self.errors[other]
-        return (self.errors[system] / beside.where(np.isfinite(beside))).dropna()
+        if other is None:
+            return self.over_peers(system).max(axis=1).dropna()
+        pair = self.pair(system, other)
+        return (pair["one"] / pair["other"].where(np.isfinite(pair["other"]))).dropna()
+
+    def over_peers(self, system: str) -> pd.DataFrame:
+        """A system's errors over each peer's, a column a peer."""
+        return pd.DataFrame({peer: self.ratios(system, peer) for peer in self.peers}, index=self.errors.index)
 
     def ranks(self, system: str) -> pd.DataFrame:
-        """The places of a system and the peers on the tables that all of them have."""
-        return self.errors[[system, *self.peers]].dropna().rank(axis=1)
+        """The places of a system and the peers on the tables that all of them have, each compared with the system."""
+        places = {system: pd.Series(1.0, self.errors.index)}
+        for peer in self.peers:
+            own, other = (self.pair(system, peer)[name] for name in ("one", "other"))
+            places[peer] = (other / own).mask(np.isinf(own), np.where(np.isinf(other), 1.0, 0.0)).mask(other.isna())
+        return pd.DataFrame(places).dropna().rank(axis=1)
 
     def optimism(self, system: str) -> pd.Series:
         """Held-out over reported error, the geometric mean over the splits of each table."""
@@ -161,10 +195,15 @@ class Comparison:
         return markdown(["table", "training rows", *table], lines)
 
     def _ratios(self) -> str:
-        best = self.errors[list(self.peers)].dropna(how="all").idxmin(axis=1)
-        table = pd.DataFrame({system: self.ratios(system) for system in self.ours}).reindex(self.errors.index)
-        lines = [[name, *map(_ratio, row), best.get(name, "")] for name, *row in table.itertuples(name=None)]
-        return markdown(["table", *self.ours, "the oracle is"], lines)
+        """Each ratio to the oracle, and the peer that is the oracle there."""
+        each = {system: self.over_peers(system) for system in self.ours}
+        lines = []
+        for table in self.errors.index:
+            own = {system: over.loc[table].dropna() for system, over in each.items()}
+            lines.append(
+                [table, *(f"{row.max():.3f} {without_limit(row.idxmax())}" if len(row) else "" for row in own.values())]
+            )
+        return markdown(["table", *self.ours], lines)
 
     def _figures(self) -> str:
         figures: dict[str, list[str]] = {}
@@ -177,6 +216,8 @@ class Comparison:
         add("tables", (f"{len(ratios)}" for ratios in over.values()))
         add("geometric mean over the oracle", (_ratio(geometric_mean(ratios)) for ratios in over.values()))
         add("without best and worst table", (_ratio(geometric_mean(trimmed(ratios))) for ratios in over.values()))
+        plain = ((self.errors[s] / self.oracle)[over[s].index] for s in self.ours)
+        add("geometric mean over the lowest mean, whatever its splits", (_ratio(geometric_mean(own)) for own in plain))
         add("more than 5 % worse than the oracle", map(_beyond, over.values()))
         for peer in (*self.peers, *self.others):
             add(f"geometric mean over {peer}", (_ratio(geometric_mean(self.ratios(s, peer))) for s in self.ours))

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from comparison import WORSE, Comparison, geometric_mean
+import pandas as pd
+from comparison import WORSE, Comparison, geometric_mean, without_limit
 
 OURS = ("#d1495b", "#e08a1e", "#7d4fa8", "#00798c")
 THEIRS = "#8a8f98"
@@ -72,14 +73,16 @@ def _ranks(axes: Any, comparison: Comparison) -> None:
 
 def _seconds(axes: Any, comparisons: Sequence[Comparison]) -> None:
     """Geometric mean over the oracle of the first comparison against mean seconds; a line joins a system's limits."""
-    oracle = comparisons[0].oracle
+    rows = pd.concat([comparison.rows for comparison in comparisons]).drop_duplicates(["label", "set", "seed"])
+    systems = dict.fromkeys(system for comparison in comparisons for system in comparison.errors)
+    peers = comparisons[0].peers
+    whole = Comparison(None, rows, [], peers, [system for system in systems if system not in peers])
     points: dict[str, list[tuple[float, float]]] = {}
     ours: dict[str, None] = {}
     for comparison in comparisons:
         for system in comparison.errors:
-            ratios = (comparison.errors[system] / oracle).dropna()
-            point = comparison.seconds(system), geometric_mean(ratios)
-            name = system.rpartition(", ")[0] if comparison.limit is not None and ", " in system else system
+            point = comparison.seconds(system), geometric_mean(whole.ratios(system))
+            name = without_limit(system)
             if np.isfinite(point).all() and point not in points.setdefault(name, []):
                 points[name].append(point)
             if system in comparison.ours:
