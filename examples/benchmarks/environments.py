@@ -41,8 +41,8 @@ PEERS = {
     "lightgbm": Peer((TREES[1], "scikit-learn", *TABLES)),
     # of xgboost it wants a version before 3, which pip finds
     "flaml": Peer(("flaml[automl]==2.7.0", *TREES, *TABLES)),
-    # medium_quality trains all of these; it wants pandas before 2.4
-    "autogluon": Peer(("autogluon.tabular[catboost,fastai,lightgbm,xgboost]==1.6.3", *TREES, *TABLES), ("pandas",)),
+    # medium_quality trains all of these; it wants pandas before 2.4 and pyarrow before 25
+    "autogluon": Peer(("autogluon.tabular[catboost,fastai,lightgbm,xgboost]==1.6.3", *TREES, *TABLES), TABLES),
 }
 
 
