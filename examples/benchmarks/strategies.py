@@ -21,7 +21,7 @@ import pandas as pd
 
 from autoreg import AutoRegressor
 
-KEY = ("set", "strategy", "candidates", "rows", "effort", "seed")
+KEY = ("set", "strategy", "candidates", "rows", "effort", "epochs", "seed")
 
 
 def one_fit(frame: pd.DataFrame, target: str, strategy: str, options: argparse.Namespace) -> dict[str, float]:
@@ -34,6 +34,7 @@ def one_fit(frame: pd.DataFrame, target: str, strategy: str, options: argparse.N
         strategy=strategy,
         n_candidates=options.candidates,
         effort=options.effort,
+        space={"max_epochs": [options.epochs]} if options.epochs else None,
         companions=None,
         random_state=options.seed,
         verbose=0,
@@ -49,7 +50,7 @@ def one_fit(frame: pd.DataFrame, target: str, strategy: str, options: argparse.N
         "cv_best": -search.best_score_ / y.std(),
         "best": best / y.std(),
         "ensemble": whole / y.std(),
-        "epochs": sum(len(row.train_curve) for row in rows),
+        "epochs_in_all": sum(len(row.train_curve) for row in rows),
         "found_at": 1 + search.best_index_,
         "failed": sum(bool(row.failure) for row in rows),
         "seconds": seconds,
@@ -68,7 +69,7 @@ def text_of(rows: list[dict[str, Any]]) -> str:
     ]
     lines += [
         f"| {r['set']} | {r['strategy']} | {r['cv_best']:.4f} | {r['best']:.4f} | {r['ensemble']:.4f} "
-        f"| {r['found_at']} | {r['epochs']} | {r['seconds']:.0f} |"
+        f"| {r['found_at']} | {r['epochs_in_all']} | {r['seconds']:.0f} |"
         for r in rows
     ]
     errors = {(r["set"], r["strategy"]): r for r in rows}
@@ -93,6 +94,7 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=24)
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--effort", default="quick")
+    parser.add_argument("--epochs", type=int, help="[default: as the effort says]")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
@@ -104,7 +106,7 @@ def main() -> None:
     rows = []
     for name in options.sets.split(","):
         for strategy in options.strategies.split(","):
-            key = (name, strategy, options.candidates, options.rows, options.effort, options.seed)
+            key = (name, strategy, options.candidates, options.rows, options.effort, options.epochs, options.seed)
             if key not in done:
                 frame = pd.read_parquet(options.folder / f"{name}.parquet")
                 done[key] = {
