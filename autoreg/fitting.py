@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import time
+import signal
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -29,6 +30,8 @@ from autoreg.errors import (
 )
 from autoreg.folds import Fold, make_folds
 from autoreg.guards import Asked
+from autoreg.identity import identity_of
+from autoreg.journal import Journal, Unkept
 from autoreg.model import FittedModel, Part
 from autoreg.observers import Watch, watched
 from autoreg.plugins import load_plugins, registry
@@ -41,6 +44,7 @@ from autoreg.results import CandidateResult, Progress, SearchPlan, SearchResults
 from autoreg.scoring import as_metric
 from autoreg.search import Evaluated, best_of, evaluate
 from autoreg.space import DEFAULTS, PARTS, SEED, Candidate, Space, as_dimensions, short
+from autoreg.stopping import Stop, early_end
 from autoreg.tables import Schema, infer_schema
 
 NAME_LISTS = {
@@ -114,20 +118,22 @@ def _manifest(table: TrainingTable, seed: int, seconds: float) -> dict[str, Any]
 
 def fit_search(estimator: Any, X: Any, y: Any, sample_weight: Any, validation: Validation, groups: Any) -> None:
     """`AutoRegressor.fit`: propose, evaluate, compare, keep the best."""
-    with watched() as watch:
-        _search_and_keep(estimator, X, y, sample_weight, validation, groups, watch)
+    load_plugins()
+    _check_options(estimator)
+    journal = Unkept() if estimator.run_dir is None else Journal(estimator.run_dir)
+    with closing(journal), early_end(signal.SIGINT) as asked, watched() as watch:
+        _search_and_keep(estimator, X, y, sample_weight, validation, groups, watch, journal, asked)
 
 
 def _search_and_keep(
-    estimator: Any, X: Any, y: Any, sample_weight: Any, validation: Validation, groups: Any, watch: Watch
-) -> None:
-    begin = time.perf_counter()
-    load_plugins()
-    _check_options(estimator)
+    estimator: Any, X: Any, y: Any, sample_weight: Any, validation: Validation, groups: Any, watch: Watch,
+    journal: Unkept, asked: Stop,
+) -> None:  # fmt: skip
     strategy, facts = _strategy(estimator)
     table = read_for_fit(estimator, X, y, sample_weight, validation)
     schema = infer_schema(table.frame.iloc[: table.n_train], **getattr(estimator, "_column_kinds", {}))
-    seed = as_seed(estimator.random_state)
+    given = isinstance(estimator.random_state, (int, np.integer))
+    seed = as_seed(estimator.random_state) if given or journal.seed is None else journal.seed
     metric = as_metric(estimator.scoring)
     if table.sample_weight is not None and not metric.takes_weights:
         warnings.warn(
@@ -145,16 +151,23 @@ def _search_and_keep(
         (), tuple(column.name for column in schema.used), tuple(table.targets), table.n_train, len(folds), metric.name,
         short(estimator.strategy), estimator.effort, "bfloat16" if half else "float32", seed,
     )  # fmt: skip
+    journal.begin(identity_of(estimator.get_params(deep=False), problem, schema.to_json()))
     with show_progress(estimator.verbose) as on_progress:
-        evaluated = _search(strategy, stop, space, problem, estimator, on_progress, watch, plan)
-        companions = _companions(estimator, problem, len(evaluated), on_progress)
+        done, planned = journal.stacks()
+        if planned and on_progress is not None:
+            on_progress(Progress("resume", done / planned, done, planned - done))
+        evaluated = _search(strategy, stop, space, problem, estimator, on_progress, watch, plan, journal, asked)
+        companions = _companions(estimator, problem, len(evaluated), on_progress, journal, asked)
+        journal.tell()
+    if all(item.result.failure for item in evaluated):
+        asked.pass_on()
     best = best_of(evaluated)
     results = SearchResults(
         tuple(item.result for item in evaluated),
         tuple(companions),
         metric.name,
         len(folds),
-        time.perf_counter() - begin,
+        journal.elapsed,
         plan=watch.plan,
     )
     parts = [as_part(best)]
@@ -162,6 +175,8 @@ def _search_and_keep(
         results, parts = _ensemble(results, evaluated, problem, parts)
     results = replace(results, verdict=verdict(results) if companions else "")
     model = FittedModel(schema, parts, {**_manifest(table, seed, results.seconds), **results_to_json(results)})
+    if asked():
+        model.manifest["stopped_early"] = True
     _note_results(estimator, results, best, model, table)
     watch.finish(results, estimator)
 
@@ -267,20 +282,26 @@ def _search(
     on_progress: Callable[[Progress], None] | None,
     watch: Watch,
     plan: SearchPlan,
+    journal: Unkept,
+    asked: Stop,
 ) -> list[Evaluated]:
     done: list[Evaluated] = []
-    while True:
+    while not asked():
         results = tuple(item.result for item in done)
-        proposed = strategy(space, results, estimator.n_candidates, problem.seed)
+        ask = partial(strategy, space, results, estimator.n_candidates, problem.seed)
+        proposed = journal.proposal(len(done), ask)
         if not proposed:
             break
         if not done:
             watch.start(replace(plan, candidates=tuple(proposed)))
         leaves = stop and partial(stop, space, results)
         done += evaluate(
-            proposed, problem, len(done), on_progress, estimator.n_jobs, leaves, partial(watch.rung, results)
-        )
-    if not done:
+            proposed, problem, len(done), on_progress, estimator.n_jobs, leaves, partial(watch.rung, results), journal,
+            asked,
+        )  # fmt: skip
+    if asked():  # what was left out has no number
+        done = [replace(item, result=replace(item.result, index=index)) for index, item in enumerate(done)]
+    elif not done:
         raise SearchError("the strategy proposed no candidate: give a larger space")
     return done
 
@@ -313,8 +334,9 @@ def _ensemble(
 
 
 def _companions(
-    estimator: Any, problem: Problem, first_index: int, on_progress: Callable[[Progress], None] | None
-) -> list[CandidateResult]:
+    estimator: Any, problem: Problem, first_index: int, on_progress: Callable[[Progress], None] | None,
+    journal: Unkept, asked: Stop,
+) -> list[CandidateResult]:  # fmt: skip
     if estimator.companions is None:
         return []
     entries = []
@@ -325,7 +347,7 @@ def _companions(
             warnings.warn(f"{error}; it is left out", PluginLoadWarning, stacklevel=4)
     results, _ = evaluate_companions(
         entries, problem.numbers, problem.codes, problem.layout, problem.y, problem.sample_weight,
-        problem.folds, problem.metric.score, problem.seed, on_progress,
+        problem.folds, problem.metric.score, problem.seed, on_progress, journal, asked,
     )  # fmt: skip
     return [replace(result, index=first_index + i) for i, result in enumerate(results)]
 

@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from autoreg.arithmetic import fast_products
 from autoreg.errors import AutoregError, ContractError, OptionError, SearchError
 from autoreg.guards import blame, check_finite, check_rebuilt, look_at, strangers
+from autoreg.journal import Unkept
 from autoreg.limits import check_candidate
 from autoreg.member import Member, has_views
 from autoreg.parts import Recipe, resolve
 from autoreg.problem import Problem
+from autoreg.recall import is_kept, keep, recalled
 from autoreg.results import CandidateResult
 from autoreg.space import SEED, Candidate
 from autoreg.stacking import mix, signature
@@ -102,6 +104,8 @@ def evaluate(
     n_jobs: int | None = None,
     stop: Stop | None = None,
     on_ended: OnEnded | None = None,
+    journal: Unkept | None = None,
+    enough: Callable[[], bool] | None = None,
 ) -> list[Evaluated]:
     """Train every candidate on every fold.
 
@@ -121,11 +125,15 @@ def evaluate(
     on_ended : function, optional
         Called in this thread whenever further candidates have ended, with the results of all that have, in order. Equal
         candidates make equal calls.
+    journal : Unkept or None
+        Where finished stacks are kept, and recalled from instead of being trained.
+    enough : function or None
+        Asked after each epoch and before each stack: whether to end now with what there is.
 
     Returns
     -------
     list of Evaluated
-        In the order of the candidates.
+        In the order of the candidates; without those that have no score when there is enough.
     """
     done: dict[int, Evaluated] = {}
     built = []
@@ -140,17 +148,30 @@ def evaluate(
             done[index] = _failed(index, candidate, problem, error)
     data = problem.data()
     stacks = list(_stacks(built))
+    journal, enough = journal or Unkept(), enough or (lambda: False)
+    journal.stacks(first_index, len(stacks))
     specs = [_spec(stack, problem, stop) for stack in stacks]
-    tracker = Tracker(specs, data, problem.metric.sign, on_progress, n_jobs)
+    earlier = [place for place, stack in enumerate(stacks) if is_kept(stack, journal)]
+    tracker = Tracker(specs, data, problem.metric.sign, on_progress, n_jobs, earlier)
 
     def trainer(place: int) -> Callable[[threading.Event], list[Evaluated]]:
         def train(halt: threading.Event) -> list[Evaluated]:
-            def on_epoch(epoch: int, outcomes: dict[int, CandidateOutcome]) -> None:
+            stack, cut = stacks[place], False
+
+            def on_epoch(epoch: int, outcomes: dict[int, CandidateOutcome]) -> bool:
+                nonlocal cut
                 if halt.is_set():
                     raise Stopped("the search was stopped")
                 tracker.on_epoch(place, epoch, outcomes)
+                cut = epoch < specs[place].max_epochs and enough()
+                return cut
 
-            evaluated = list(_train(stacks[place], problem, data, on_epoch, stop))
+            evaluated = recalled(stack, journal, Evaluated)
+            if not evaluated and not enough():
+                evaluated = list(_train(stack, problem, data, on_epoch, stop))
+                if cut:
+                    return [item for item in evaluated if not item.result.failure]
+                keep(stack, evaluated, journal)
             tracker.finished(place)
             return evaluated
 
@@ -160,6 +181,7 @@ def evaluate(
     order = sorted(range(len(stacks)), key=lambda place: -sum(item.work for item in stacks[place]))
 
     def ended(evaluated: list[Evaluated]) -> None:
+        journal.tell()
         done.update({item.result.index: item for item in evaluated})
         if on_ended is not None:
             on_ended([done[index].result for index in sorted(done)])
