@@ -36,15 +36,15 @@ from autoreg.persistence import read_model
 
 ACTIVATIONS = ["relu", "tanh", "silu", "gelu"]
 PLAN = [
-    "table.csv", "--target", "y", "--effort", "quick", "--candidates", "8", "--space", "max_epochs=40",
+    "table.csv", "--target", "y", "--effort", "quick", "--candidates", "8", "--folds", "3", "--space", "max_epochs=20",
     *(word for name in ACTIVATIONS for word in ("--activation", name)),
 ]  # fmt: skip
 
 
 def make_table(path: Path) -> None:
     draw = np.random.default_rng(0)
-    X = draw.normal(size=(600, 6))
-    y = X[:, 0] * X[:, 1] + np.sin(2 * X[:, 2]) + draw.normal(0, 0.2, 600)
+    X = draw.normal(size=(400, 6))
+    y = X[:, 0] * X[:, 1] + np.sin(2 * X[:, 2]) + draw.normal(0, 0.2, 400)
     pd.DataFrame(X, columns=list("abcdef")).assign(y=y).to_csv(path, index=False)
 
 
