@@ -299,9 +299,7 @@ def _search(
             proposed, problem, len(done), on_progress, estimator.n_jobs, leaves, partial(watch.rung, results), journal,
             asked,
         )  # fmt: skip
-    if asked():  # what was left out has no number
-        done = [replace(item, result=replace(item.result, index=index)) for index, item in enumerate(done)]
-    elif not done:
+    if not done and not asked():
         raise SearchError("the strategy proposed no candidate: give a larger space")
     return done
 

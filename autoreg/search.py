@@ -33,6 +33,8 @@ from autoreg.training import CandidateOutcome, Data, MemberSpec, OnEpoch, StackS
 STACK_BYTES = 1 << 29
 """Activations and parameters that one stack may hold; longer work is split into several stacks."""
 
+LEFT_OUT = "left out: the search was ended early"
+
 Floats = NDArray[np.float64]
 Stop = Callable[[Candidate, Sequence[float]], bool]
 OnEnded = Callable[[list[CandidateResult]], None]
@@ -133,7 +135,7 @@ def evaluate(
     Returns
     -------
     list of Evaluated
-        In the order of the candidates; without those that have no score when there is enough.
+        In the order of the candidates; failed, with the reason that they were left out, where there was enough before.
     """
     done: dict[int, Evaluated] = {}
     built = []
@@ -190,6 +192,9 @@ def evaluate(
         side_by_side([trainer(place) for place in order], n_jobs, ended)
     if not stacks:
         ended([])
+    for item in built:  # what has no score when there is enough
+        if item.index not in done:
+            done[item.index] = _failed(item.index, item.recipe.candidate, problem, LEFT_OUT)
     return [done[index] for index in sorted(done)]
 
 
@@ -368,7 +373,8 @@ def _failed(
     outcome: CandidateOutcome | None = None,
 ) -> Evaluated:
     reason = error if isinstance(error, str) else f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-    reason += blame(strangers(candidate))
+    if error is not LEFT_OUT:
+        reason += blame(strangers(candidate))
     missing = (float("nan"),) * len(problem.folds)
     curves: dict[str, Any] = (
         {"curve": tuple(outcome.curve), "train_curve": tuple(outcome.train_curve), "seconds": outcome.seconds}
