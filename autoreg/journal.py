@@ -283,6 +283,9 @@ class Journal(Unkept):
                 self._append(record)
             except OSError as error:
                 self._trouble = error.strerror or str(error)
+                if record.get("file"):  # no record names it
+                    with suppress(OSError):
+                        (self.directory / record["file"]).unlink()
 
     def _write(self, data: bytes) -> str:
         """A file of its own, whole or not there."""

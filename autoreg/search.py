@@ -32,7 +32,6 @@ from autoreg.training import CandidateOutcome, Data, MemberSpec, OnEpoch, StackS
 
 STACK_BYTES = 1 << 29
 """Activations and parameters that one stack may hold; longer work is split into several stacks."""
-
 LEFT_OUT = "left out: the search was ended early"
 
 Floats = NDArray[np.float64]

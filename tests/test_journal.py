@@ -251,6 +251,27 @@ def test_a_disk_that_takes_half_a_record(tmp_path: Path, monkeypatch: pytest.Mon
     assert found(tmp_path / "run") == list(UNITS)[:2]
 
 
+@pytest.mark.parametrize("room", [0, 1, 20, 90, 150, 230])
+def test_a_limit_of_the_system_on_a_file(room: int, tmp_path: Path) -> None:
+    import resource
+
+    journal = filled(tmp_path / "run", 2)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = (tmp_path / "run" / "journal").stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + room, before[1]))
+    try:
+        journal.note("stack 1", UNITS["stack 1"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (tmp_path / "run" / "journal").stat().st_size == size
+    with pytest.warns(JournalWarning, match="ends here: (File too large|No space left on device)"):
+        journal.tell()
+    journal.close()
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"journal", "unit-0.safetensors"}
+    filled(tmp_path / "run").close()
+    assert found(tmp_path / "run") == list(UNITS)
+
+
 def test_a_disk_that_is_full_at_the_start_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = Journal(tmp_path / "run")
     monkeypatch.setattr(module.os, "write", lambda file, data: 0)
