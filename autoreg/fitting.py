@@ -151,7 +151,8 @@ def _search_and_keep(
         (), tuple(column.name for column in schema.used), tuple(table.targets), table.n_train, len(folds), metric.name,
         short(estimator.strategy), estimator.effort, "bfloat16" if half else "float32", seed,
     )  # fmt: skip
-    journal.begin(identity_of(estimator.get_params(deep=False), problem, schema.to_json()))
+    if estimator.run_dir is not None:
+        journal.begin(identity_of(estimator.get_params(deep=False), problem, schema.to_json()))
     with show_progress(estimator.verbose) as on_progress:
         done, planned = journal.stacks()
         if planned and on_progress is not None:

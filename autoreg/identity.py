@@ -105,12 +105,16 @@ def identity(value: Any, depth: int = 0) -> Any:
         return [name, identity(value.args, depth + 1), identity(value.kwds, depth + 1)]
     if hasattr(value, "__qualname__"):
         return [_name(value), _source(value)]
-    held = getattr(value, "__dict__", {}) if depth < 4 else {}
-    return [_name(type(value)), identity(held, depth + 1)]
+    if isinstance(value, (set, frozenset)):
+        return sorted(repr(identity(item, depth + 1)) for item in value)
+    if hasattr(value, "__dict__") and depth < 4:
+        return [_name(type(value)), identity(vars(value), depth + 1)]
+    text = repr(value)
+    return [_name(type(value)), text if " at 0x" not in text else ""]
 
 
 def _name(value: Any) -> str:
-    return f"{value.__module__}.{value.__qualname__}"
+    return f"{getattr(value, '__module__', '')}.{value.__qualname__}"
 
 
 def _source(value: Any) -> str:

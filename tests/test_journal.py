@@ -437,7 +437,8 @@ def test_identities_of_objects() -> None:
     distinct = [
         half, other, partial(half), partial(other, 1), torch.nn.Tanh, torch.nn.Linear(2, 1), torch.nn.Linear(2, 1),
         torch.nn.LeakyReLU(0.1), torch.nn.LeakyReLU(0.2), stats.uniform(0, 1), stats.uniform(0, 2), stats.norm(0, 1),
-        np.zeros(2), np.ones(2), 1, 1.0, "1", None, (1, 2), {"a": 1}, Candidate({"max_epochs": 2}), Candidate({}),
+        np.zeros(2), np.ones(2), range(2), range(3), {1}, {1, 2},
+        1, 1.0, "1", None, (1, 2), {"a": 1}, Candidate({"max_epochs": 2}), Candidate({}),
     ]  # fmt: skip
     found = [identity(value) for value in distinct]
     assert len({repr(one) for one in found}) == len(found)
