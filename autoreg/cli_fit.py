@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,12 +12,17 @@ import click
 
 from autoreg.completion import dimensions, names_of
 from autoreg.console import STARTED, print_json, say
-from autoreg.errors import OptionError
+from autoreg.errors import OptionError, SearchError
 from autoreg.options import force_option, json_option, load_with, plugin_option, reading, reading_options
 
 if TYPE_CHECKING:
     from autoreg.results import SearchResults
     from autoreg.tasks import Roles, Task
+
+RUN = ".run"
+"""What stands behind the model's name in that of its run directory."""
+
+NOTICE = "Stopping after the epochs in training, and saving what there is. The same again leaves at once."
 
 PARTS = ("encoding", "network", "activation", "optimizer", "loss")
 
@@ -142,6 +148,12 @@ PARTS = ("encoding", "network", "activation", "optimizer", "loss")
     show_default=True,
     help="Of the matrix products while training; auto takes bfloat16 where the processor has tiles for it.",
 )
+@click.option(
+    "--run-dir",
+    metavar="DIR",
+    help="Where the search's journal goes and stays; the same command goes on from it.  [default: MODEL.run, gone at "
+    "the end]",
+)
 @click.option("--weight", metavar="COLUMN", help="Weights of the rows; the column is no feature.")
 @click.option("--ignore", metavar="COLUMN", multiple=True, help="A column that is no feature; may be repeated.")
 @click.option("--categorical", metavar="COLUMN", multiple=True, help="A column of categories; may be repeated.")
@@ -154,9 +166,10 @@ PARTS = ("encoding", "network", "activation", "optimizer", "loss")
 @force_option
 def fit(
     table: str, targets: tuple[str, ...], output: str | None, folds: int, group: str | None, time: str | None,
-    holdout: float | None, valid: str | None, space: tuple[str, ...], companions: str, seed: int, weight: str | None,
-    ignore: tuple[str, ...], categorical: tuple[str, ...], dates: tuple[str, ...], drop_missing_target: bool,
-    plugins: tuple[str, ...], as_json: bool, quiet: bool, force: bool, replay: str | None, **options: Any,
+    holdout: float | None, valid: str | None, run_dir: str | None, space: tuple[str, ...], companions: str, seed: int,
+    weight: str | None, ignore: tuple[str, ...], categorical: tuple[str, ...], dates: tuple[str, ...],
+    drop_missing_target: bool, plugins: tuple[str, ...], as_json: bool, quiet: bool, force: bool, replay: str | None,
+    **options: Any,
 ) -> None:  # fmt: skip
     """Train networks on TABLE, compare them with baselines, and save the best."""
     from autoreg.writers import check_output
@@ -173,6 +186,7 @@ def fit(
     if replay is not None:
         _repeat(estimator, replay)
 
+    from autoreg.journal import remove
     from autoreg.report import card
     from autoreg.report.measures import held_out
     from autoreg.tasks import Roles
@@ -181,25 +195,54 @@ def fit(
     task = _read_task(table, roles, reading_options, drop_missing_target)
     task, test = _set_aside(task, roles, holdout, valid, seed, reading_options, drop_missing_target)
     estimator._column_kinds = {"categorical": categorical, "dates": dates}
-    if folds == 5 and time is None:
-        estimator.fit(task.X, task.y, task.weight, groups=task.groups)
-    else:
-        from autoreg.folds import make_folds
-
-        splits = make_folds(None, len(task.X), None, task.groups, seed, task.time, n_folds=folds)
-        estimator.set_params(cv=[(fold.train, fold.valid) for fold in splits])
-        estimator.fit(task.X, task.y, task.weight)
-        estimator.set_params(cv=None)
+    number = _search(estimator, task, folds, seed, run_dir, output)
     manifest = estimator.model_.manifest
     manifest["not_features"] = roles.not_features()
     if test is not None:
         rows = held_out(estimator, task, test, seed)
         manifest["held_out"] = {"n_rows": len(test.X), "scoring": manifest["scoring"], "models": rows}
     estimator.save(output, force=force)
+    if number:
+        _tell_of_early_end(manifest, run_dir or output + RUN, output)
+    elif run_dir is None:
+        remove(output + RUN)
     if as_json:
         print_json({"model": output, **card.summary(manifest, estimator.results_)})
     elif not quiet:
         _print_fit(estimator.results_, manifest.get("held_out"), output)
+    if number:
+        click.get_current_context().exit(128 + number)
+
+
+def _search(estimator: Any, task: Task, folds: int, seed: int, run_dir: str | None, output: str) -> int:
+    """Fit, and return the signal that ended the search early, or 0."""
+    from autoreg.folds import make_folds
+    from autoreg.journal import remove
+    from autoreg.stopping import early_end
+
+    groups = task.groups
+    if folds != 5 or task.time is not None:
+        splits = make_folds(None, len(task.X), None, groups, seed, task.time, n_folds=folds)
+        estimator.set_params(cv=[(fold.train, fold.valid) for fold in splits])
+        groups = None
+    estimator.set_params(run_dir=run_dir or output + RUN)
+    try:
+        with early_end(signal.SIGINT, signal.SIGTERM, notice=NOTICE) as stop:
+            estimator.fit(task.X, task.y, task.weight, groups=groups)
+    except SearchError:  # a search without a result has nothing to go on from
+        if run_dir is None:
+            remove(output + RUN)
+        raise
+    estimator.set_params(cv=None, run_dir=None)
+    return stop.number
+
+
+def _tell_of_early_end(manifest: Mapping[str, Any], run_dir: str, output: str) -> None:
+    networks = sum(row["parameters"] is not None and not row["failure"] for row in manifest["leaderboard"])
+    say(
+        f"Stopped early: {output} is made of the {networks} network{'s' if networks != 1 else ''} that had a score. "
+        f"The same command with --force goes on from {run_dir}."
+    )
 
 
 def _print_fit(results: SearchResults, held: Mapping[str, Any] | None, output: str) -> None:

@@ -22,6 +22,8 @@ from autoreg.encoding import TableLayout
 from autoreg.errors import one_line
 from autoreg.folds import Fold
 from autoreg.guards import blame
+from autoreg.journal import Unkept
+from autoreg.recall import as_kept
 from autoreg.registry import Entry
 from autoreg.results import CandidateResult, Progress
 
@@ -44,6 +46,8 @@ def evaluate_companions(
     scorer_fn: Scorer,
     seed: int = 0,
     on_progress: Callable[[Progress], None] | None = None,
+    journal: Unkept | None = None,
+    enough: Callable[[], bool] | None = None,
 ) -> tuple[list[CandidateResult], dict[str, Floats]]:
     """Fit every companion on every fold.
 
@@ -62,6 +66,10 @@ def evaluate_companions(
     scorer_fn : function
     seed : int
     on_progress : function, optional
+    journal : Unkept or None
+        Where finished companions are kept, and recalled from instead of being fitted.
+    enough : function or None
+        Asked before each fit: whether to leave out what is not finished.
 
     Returns
     -------
@@ -72,7 +80,13 @@ def evaluate_companions(
         companions are left out.
     """
     results, oof = [], {}
+    journal, enough = journal or Unkept(), enough or (lambda: False)
     for index, entry in enumerate(entries):
+        kept = journal.recall(f"companion {entry.name}")
+        if kept is not None:
+            results.append(CandidateResult(candidate=None, **{**kept["result"], "index": index}))
+            oof.update(kept["oof"])
+            continue
         begin = time.perf_counter()
         total, count = np.zeros_like(y, dtype=np.float64), np.zeros(len(y))
         scores: list[float] = []
@@ -82,6 +96,8 @@ def evaluate_companions(
             if on_progress is not None:
                 done = (index + k / len(folds)) / len(entries)
                 on_progress(Progress("companions", done, index, len(entries) - index))
+            if enough():
+                break
             try:
                 predict = fit_companion(entry, numbers, codes, layout, y, sample_weight, fold.train, seed)
                 prediction = predict(numbers[fold.valid], codes[fold.valid])
@@ -93,6 +109,8 @@ def evaluate_companions(
             rmse.append(_rmse(y[fold.valid], prediction, weight))
             np.add.at(total, fold.valid, prediction)
             np.add.at(count, fold.valid, 1)
+        if len(scores) < len(folds) and not failure:
+            break
         if failure:
             scores = rmse = [float("nan")] * len(folds)
         else:
@@ -102,6 +120,8 @@ def evaluate_companions(
         results.append(
             CandidateResult(index, None, entry.name, tuple(scores), tuple(rmse), seconds=seconds, failure=failure)
         )
+        own = {entry.name: oof[entry.name]} if entry.name in oof else {}
+        journal.note(f"companion {entry.name}", {"result": as_kept(results[-1]), "oof": own})
     if on_progress is not None:
         on_progress(Progress("companions", 1.0, len(entries)))
     return results, oof

@@ -17,7 +17,14 @@ from typing import Any
 import click
 
 from autoreg.commands import Offers, Promise, offers, tell_of_shadowing, unknown_command
-from autoreg.errors import AutoregError, DataWarning, ObserverWarning, PluginLoadWarning, PluginVersionWarning
+from autoreg.errors import (
+    AutoregError,
+    DataWarning,
+    JournalWarning,
+    ObserverWarning,
+    PluginLoadWarning,
+    PluginVersionWarning,
+)
 from autoreg.installed import owner_of
 
 STARTED = time.perf_counter()
@@ -138,7 +145,7 @@ def _warnings_in_one_line() -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("default" if _debugging() else "ignore")
-        for category in (DataWarning, ObserverWarning, PluginLoadWarning, PluginVersionWarning):
+        for category in (DataWarning, JournalWarning, ObserverWarning, PluginLoadWarning, PluginVersionWarning):
             warnings.filterwarnings("always", category=category)
         warnings.showwarning = show
         yield

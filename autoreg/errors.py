@@ -17,6 +17,7 @@
     PluginLoadWarning           one plugin could not be loaded; the others were
     ObserverWarning             a plugin that observes failed; the fit went on
     DataWarning                 a table was mended or read with a guess
+    JournalWarning              a search goes on without its journal
     PluginVersionWarning        a model was made with another version of a plugin
 
 Every message is one line with the value, the rule and the way out.
@@ -79,6 +80,10 @@ class ObserverWarning(UserWarning):
 
 class DataWarning(UserWarning):
     """A table was read with a guess, or something in it was mended."""
+
+
+class JournalWarning(UserWarning):
+    """The disk takes no more of a search's journal; the search goes on."""
 
 
 class PluginVersionWarning(UserWarning):

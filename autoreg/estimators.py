@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -226,6 +227,10 @@ class AutoRegressor(TableRegressor):
     precision : {"auto", "float32", "bfloat16"}
         Of the matrix products while training. ``"auto"`` takes bfloat16 for the portfolio where the processor has
         tiles for it; what is scored, saved and predicted is always computed in float32.
+    run_dir : path or None
+        A directory for the search's journal. What is finished is kept there; the same fit with the same directory goes
+        on where an earlier one ended, whatever ended it, to the same result. One process at a time may use it, for one
+        search. It stays until you delete it.
     verbose : int
         1 shows progress on stderr.
 
@@ -262,6 +267,7 @@ class AutoRegressor(TableRegressor):
     """
 
     _again: RanPlan | None = None
+    _begin: float | None = None
 
     def __init__(
         self,
@@ -283,6 +289,7 @@ class AutoRegressor(TableRegressor):
         random_state: Any = None,
         n_jobs: int | None = None,
         precision: str = "auto",
+        run_dir: str | os.PathLike[str] | None = None,
         verbose: int = 1,
     ) -> None:
         self.strategy = strategy
@@ -303,6 +310,7 @@ class AutoRegressor(TableRegressor):
         self.random_state = random_state
         self.n_jobs = n_jobs
         self.precision = precision
+        self.run_dir = run_dir
         self.verbose = verbose
 
     def fit(
@@ -317,6 +325,9 @@ class AutoRegressor(TableRegressor):
         groups: ArrayLike | None = None,
     ) -> AutoRegressor:
         """Search, and keep the best candidate's fold members.
+
+        Ctrl-C ends the search early: networks in training stop after their epoch, what is left of the plan is left out,
+        the estimator is fitted with what there is, and KeyboardInterrupt is raised. A second Ctrl-C leaves at once.
 
         Parameters
         ----------
@@ -336,6 +347,8 @@ class AutoRegressor(TableRegressor):
         ------
         SearchError
             When no candidate could be trained.
+        KeyboardInterrupt
+            After Ctrl-C; the estimator is fitted when at least one network had a score.
         """
         fitting.fit_search(self, X, y, sample_weight, (X_val, y_val, sample_weight_val), groups)
         return self

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +29,8 @@ from autoreg.errors import (
     unknown,
 )
 from autoreg.folds import Fold, make_folds
+from autoreg.identity import identity_of
+from autoreg.journal import Journal, Unkept
 from autoreg.model import FittedModel, Part
 from autoreg.observers import Watch, watched
 from autoreg.plans import RanPlan
@@ -40,6 +44,7 @@ from autoreg.rounds import NAME_LISTS, Limit, Rounds, strategy_of
 from autoreg.scoring import as_metric
 from autoreg.search import Evaluated, best_of, evaluate
 from autoreg.space import DEFAULTS, SEED, short
+from autoreg.stopping import Stop, early_end
 from autoreg.tables import Schema, infer_schema
 
 
@@ -108,21 +113,25 @@ def _manifest(table: TrainingTable, seed: int, seconds: float) -> dict[str, Any]
 
 def fit_search(estimator: Any, X: Any, y: Any, sample_weight: Any, validation: Validation, groups: Any) -> None:
     """`AutoRegressor.fit`: propose, evaluate, compare, keep the best."""
-    with watched() as watch:
-        _search_and_keep(estimator, X, y, sample_weight, validation, groups, watch)
+    load_plugins()
+    _check_options(estimator)
+    journal = Unkept() if estimator.run_dir is None else Journal(estimator.run_dir)
+    if estimator._begin is not None:
+        journal.count_from(estimator._begin)
+    with closing(journal), early_end(signal.SIGINT) as asked, watched() as watch:
+        _search_and_keep(estimator, X, y, sample_weight, validation, groups, watch, journal, asked)
 
 
 def _search_and_keep(
-    estimator: Any, X: Any, y: Any, sample_weight: Any, validation: Validation, groups: Any, watch: Watch
-) -> None:
-    begin = estimator.__dict__.get("_begin") or time.perf_counter()
-    load_plugins()
-    _check_options(estimator)
+    estimator: Any, X: Any, y: Any, sample_weight: Any, validation: Validation, groups: Any, watch: Watch,
+    journal: Unkept, asked: Stop,
+) -> None:  # fmt: skip
     again: RanPlan | None = estimator._again
     strategy, facts = strategy_of(estimator, again)
     table = read_for_fit(estimator, X, y, sample_weight, validation)
     schema = infer_schema(table.frame.iloc[: table.n_train], **getattr(estimator, "_column_kinds", {}))
-    seed = as_seed(estimator.random_state)
+    given = isinstance(estimator.random_state, (int, np.integer))
+    seed = as_seed(estimator.random_state) if given or journal.seed is None else journal.seed
     metric = as_metric(estimator.scoring)
     if table.sample_weight is not None and not metric.takes_weights:
         warnings.warn(
@@ -135,23 +144,34 @@ def _search_and_keep(
     settings |= {"rungs": facts.get("rungs", ()), "most_epochs": facts.get("most_epochs", 0)}
     half = again.precision == "bfloat16" if again else half_pays(estimator.precision, facts, len(table.y))
     problem = _problem(table, schema, folds, metric, seed=seed, half=half, **settings)
-    limit = None if again or estimator.time_limit is None else Limit.of(estimator.time_limit, begin, len(table.y))
-    rounds = Rounds(strategy, facts.get("stop"), problem, estimator, limit, again)
+    limit = None
+    if estimator.time_limit is not None and again is None:
+        limit = Limit.of(estimator.time_limit, time.perf_counter() - journal.elapsed, len(table.y))
+    rounds = Rounds(strategy, facts.get("stop"), problem, estimator, limit, again, journal, asked)
     plan = SearchPlan(
         (), tuple(column.name for column in schema.used), tuple(table.targets), table.n_train, len(folds), metric.name,
         short(estimator.strategy), estimator.effort, "bfloat16" if half else "float32", seed,
     )  # fmt: skip
+    if estimator.run_dir is not None:
+        asked_for = estimator.get_params(deep=False) | ({"repeating": again.to_json()} if again else {})
+        journal.begin(identity_of(asked_for, problem, schema.to_json()))
     with show_progress(estimator.verbose) as on_progress:
-        companions = _companions(estimator, problem, limit, again, on_progress)
+        done, planned = journal.stacks()
+        if planned and on_progress is not None:
+            on_progress(Progress("resume", done / planned, done, planned - done))
+        companions = _companions(estimator, problem, limit, again, on_progress, journal, asked)
         evaluated = rounds.run(on_progress, watch, plan)
+        journal.tell()
     companions = [replace(result, index=len(evaluated) + i) for i, result in enumerate(companions)]
+    if all(item.result.failure for item in evaluated):
+        asked.pass_on()
     best = best_of(evaluated)
     results = SearchResults(
         tuple(item.result for item in evaluated),
         tuple(companions),
         metric.name,
         len(folds),
-        time.perf_counter() - begin,
+        journal.elapsed,
         plan=watch.plan,
     )
     parts = [as_part(best)]
@@ -160,6 +180,8 @@ def _search_and_keep(
     results = replace(results, verdict=verdict(results) if companions else "")
     manifest = {**_manifest(table, seed, results.seconds), **results_to_json(results)}
     manifest["plan"] = rounds.ran([result.name for result in companions]).to_json()
+    if asked():
+        manifest["stopped_early"] = True
     model = FittedModel(schema, parts, manifest)
     _note_results(estimator, results, best, model, table)
     watch.finish(results, estimator)
@@ -238,12 +260,9 @@ def _ensemble(
 
 
 def _companions(
-    estimator: Any,
-    problem: Problem,
-    limit: Limit | None,
-    again: RanPlan | None,
-    on_progress: Callable[[Progress], None] | None,
-) -> list[CandidateResult]:
+    estimator: Any, problem: Problem, limit: Limit | None, again: RanPlan | None,
+    on_progress: Callable[[Progress], None] | None, journal: Unkept, asked: Stop,
+) -> list[CandidateResult]:  # fmt: skip
     if estimator.companions is None:
         return []
     entries = []
@@ -252,15 +271,14 @@ def _companions(
             entries.append(registry().get("companion", name))
         except DuplicateNameError as error:  # nobody asked for it by name
             warnings.warn(f"{error}; it is left out", PluginLoadWarning, stacklevel=4)
-    results: list[CandidateResult] = []
-    for entry in entries:
-        if limit is not None and time.perf_counter() >= limit.companions_until:
-            break
-        found, _ = evaluate_companions(
-            [entry], problem.numbers, problem.codes, problem.layout, problem.y, problem.sample_weight,
-            problem.folds, problem.metric.score, problem.seed, on_progress,
-        )  # fmt: skip
-        results += found
+
+    def enough() -> bool:
+        return asked() or (limit is not None and time.perf_counter() >= limit.companions_until)
+
+    results, _ = evaluate_companions(
+        entries, problem.numbers, problem.codes, problem.layout, problem.y, problem.sample_weight,
+        problem.folds, problem.metric.score, problem.seed, on_progress, journal, enough,
+    )  # fmt: skip
     return results
 
 

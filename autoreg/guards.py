@@ -97,7 +97,6 @@ class Asked:
     def __init__(self, propose: Callable[..., Any], name: str, entry: Entry | None) -> None:
         self.propose, self.ours = propose, entry is not None and entry.owner.distribution == OURS
         self.label = f"strategy '{name}'" + ("" if self.ours or entry is None else f" of {entry.owner}")
-        self.seen: set[Candidate] = set()
         self.shown: list[CandidateResult] = []
 
     def __call__(self, space: Space, results: Sequence[CandidateResult], n: int | None, seed: int) -> list[Candidate]:
@@ -120,11 +119,10 @@ class Asked:
             raise PluginError(f"{self.label} failed: {one_line(error)}") from error
         self._check(found)
         found = list(found) if n is None else list(found[: max(0, n - len(results))])
-        if n is None and found and self.seen.issuperset(found):
+        if n is None and found and {result.candidate for result in results}.issuperset(found):
             text = f"{self.label} proposes the same candidates again: the search ends without asking for more"
             warnings.warn(text, PluginLoadWarning, stacklevel=3)
             return []
-        self.seen.update(found)
         return found
 
     def _check(self, found: Any) -> None:

@@ -140,7 +140,8 @@ def estimator_to_json(estimator: Any) -> dict[str, Any]:
     names = getattr(estimator, "feature_names_in_", None)
     return {
         "class": type(estimator).__name__,
-        "parameters": as_json(estimator.get_params(deep=False)),
+        # where a run was kept is no part of the model
+        "parameters": as_json({k: v for k, v in estimator.get_params(deep=False).items() if k != "run_dir"}),
         "n_features_in": int(estimator.n_features_in_),
         "named_features": names is not None,
         "y_ndim": int(estimator._y_ndim),

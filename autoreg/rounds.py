@@ -10,6 +10,7 @@ from typing import Any
 
 from autoreg.errors import OptionError, SearchError, unknown
 from autoreg.guards import Asked
+from autoreg.journal import Unkept
 from autoreg.observers import Watch
 from autoreg.pace import AsBefore, ByClock, seconds_of
 from autoreg.plans import RanPlan
@@ -19,6 +20,7 @@ from autoreg.registry import option_names
 from autoreg.results import Progress, SearchPlan
 from autoreg.search import Evaluated, evaluate, seconds_for
 from autoreg.space import PARTS, Candidate, Space, Time, as_dimensions, short
+from autoreg.stopping import Stop
 from autoreg.threads import at_once
 
 NAME_LISTS = {
@@ -71,6 +73,9 @@ class Rounds:
     limit : Limit or None
     again : RanPlan or None
         A plan to repeat; `strategy` then proposes what it holds.
+    journal : Unkept
+    asked : Stop
+        Whether to end with what there is.
     """
 
     def __init__(
@@ -79,11 +84,13 @@ class Rounds:
         stop: Callable[..., bool] | None,
         problem: Problem,
         estimator: Any,
-        limit: Limit | None = None,
-        again: RanPlan | None = None,
+        limit: Limit | None,
+        again: RanPlan | None,
+        journal: Unkept,
+        asked: Stop,
     ) -> None:
         self.strategy, self.stop, self.problem, self.estimator = strategy, stop, problem, estimator
-        self.limit, self.again = limit, again
+        self.limit, self.again, self.journal, self.asked = limit, again, journal, asked
         self.pace: ByClock | AsBefore | None = again.pace if again else None
         if limit is not None:
             self.pace = ByClock(limit.networks_until)
@@ -99,14 +106,15 @@ class Rounds:
         """
         space, jobs = space_of(self.estimator, self.problem), self.estimator.n_jobs
         done: list[Evaluated] = []
-        while True:
+        while not self.asked():
             results = tuple(item.result for item in done)
             if self.limit is not None:
                 left = self.limit.networks_until - time.perf_counter()
                 if done and left <= 0:
                     break
                 space = replace(space, time=Time(left, at_once(jobs), partial(seconds_for, problem=self.problem)))
-            proposed = self.strategy(space, results, self.estimator.n_candidates, self.problem.seed)
+            ask = partial(self.strategy, space, results, self.estimator.n_candidates, self.problem.seed)
+            proposed = self.journal.proposal(len(done), ask)
             if not proposed:
                 break
             if not done:
@@ -114,9 +122,10 @@ class Rounds:
             self._proposed.append(list(proposed))
             leaves = self.stop and partial(self.stop, space, results)
             done += evaluate(
-                proposed, self.problem, len(done), on_progress, jobs, leaves, partial(watch.rung, results), self.pace
-            )
-        if not done:
+                proposed, self.problem, len(done), on_progress, jobs, leaves, partial(watch.rung, results), self.pace,
+                self.journal, self.asked,
+            )  # fmt: skip
+        if not done and not self.asked():
             raise SearchError("the strategy proposed no candidate: give a larger space")
         return done
 

@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from autoreg.arithmetic import fast_products
 from autoreg.errors import AutoregError, ContractError, OptionError, SearchError
 from autoreg.guards import blame, check_finite, check_rebuilt, look_at, strangers
+from autoreg.journal import Unkept
 from autoreg.limits import check_candidate
 from autoreg.member import Member, has_views
 from autoreg.pace import Pace
 from autoreg.parts import Recipe, resolve
 from autoreg.problem import Problem
+from autoreg.recall import is_kept, keep, recalled
 from autoreg.results import CandidateResult
 from autoreg.space import SEED, Candidate
 from autoreg.stacking import mix, signature
@@ -31,6 +33,7 @@ from autoreg.training import CandidateOutcome, Data, MemberSpec, OnEpoch, StackS
 
 STACK_BYTES = 1 << 29
 """Activations and parameters that one stack may hold; longer work is split into several stacks."""
+LEFT_OUT = "left out: the search was ended early"
 
 Floats = NDArray[np.float64]
 Stop = Callable[[Candidate, Sequence[float]], bool]
@@ -104,6 +107,8 @@ def evaluate(
     stop: Stop | None = None,
     on_ended: OnEnded | None = None,
     pace: Pace | None = None,
+    journal: Unkept | None = None,
+    enough: Callable[[], bool] | None = None,
 ) -> list[Evaluated]:
     """Train every candidate on every fold.
 
@@ -125,11 +130,15 @@ def evaluate(
         candidates make equal calls.
     pace : Pace or None
         Who may move the last epochs of stacks; None leaves them where they are planned.
+    journal : Unkept or None
+        Where finished stacks are kept, and recalled from instead of being trained.
+    enough : function or None
+        Asked after each epoch and before each stack: whether to end now with what there is.
 
     Returns
     -------
     list of Evaluated
-        In the order of the candidates.
+        In the order of the candidates; failed, with the reason that they were left out, where there was enough before.
     """
     done: dict[int, Evaluated] = {}
     built = []
@@ -144,18 +153,37 @@ def evaluate(
             done[index] = _failed(index, candidate, problem, error)
     data = problem.data()
     stacks = list(_stacks(built))
+    journal, enough = journal or Unkept(), enough or (lambda: False)
+    journal.stacks(first_index, len(stacks))
     specs = [_spec(stack, problem, stop) for stack in stacks]
-    tracker = Tracker(specs, data, problem.metric.sign, on_progress, n_jobs)
+    earlier = [place for place, stack in enumerate(stacks) if is_kept(stack, journal)]
+    tracker = Tracker(specs, data, problem.metric.sign, on_progress, n_jobs, earlier)
 
     def trainer(place: int) -> Callable[[threading.Event], list[Evaluated]]:
         def train(halt: threading.Event) -> list[Evaluated]:
+            stack, cut, last = stacks[place], False, specs[place].max_epochs
+            first = stack[0].index
+
             def on_epoch(epoch: int, outcomes: dict[int, CandidateOutcome]) -> int | None:
+                nonlocal cut, last
                 if halt.is_set():
                     raise Stopped("the search was stopped")
                 tracker.on_epoch(place, epoch, outcomes)
-                return pace.after(stacks[place][0].index, epoch) if pace else None
+                cut = epoch < last and enough()
+                moved = epoch if cut else pace.after(first, epoch) if pace else None
+                last = last if moved is None else moved
+                return moved
 
-            evaluated = list(_train(stacks[place], problem, data, on_epoch, stop))
+            evaluated = recalled(stack, journal, Evaluated)
+            if evaluated and pace is not None:
+                pace.take_up(first, journal.fact(f"ends of stack {first}") or ())
+            if not evaluated and not enough():
+                evaluated = list(_train(stack, problem, data, on_epoch, stop))
+                if cut:
+                    return [item for item in evaluated if not item.result.failure]
+                if pace is not None and first in pace.moves:
+                    journal.note_fact(f"ends of stack {first}", pace.moves[first])
+                keep(stack, evaluated, journal)
             tracker.finished(place)
             return evaluated
 
@@ -169,6 +197,7 @@ def evaluate(
         pace.begin([(first, epochs, max(epochs, problem.most_epochs)) for first, epochs in plans], at_once(n_jobs))
 
     def ended(evaluated: list[Evaluated]) -> None:
+        journal.tell()
         done.update({item.result.index: item for item in evaluated})
         if on_ended is not None:
             on_ended([done[index].result for index in sorted(done)])
@@ -177,6 +206,9 @@ def evaluate(
         side_by_side([trainer(place) for place in order], n_jobs, ended)
     if not stacks:
         ended([])
+    for item in built:  # what has no score when there is enough
+        if item.index not in done:
+            done[item.index] = _failed(item.index, item.recipe.candidate, problem, LEFT_OUT)
     return [done[index] for index in sorted(done)]
 
 
@@ -365,7 +397,8 @@ def _failed(
     outcome: CandidateOutcome | None = None,
 ) -> Evaluated:
     reason = error if isinstance(error, str) else f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-    reason += blame(strangers(candidate))
+    if error is not LEFT_OUT:
+        reason += blame(strangers(candidate))
     missing = (float("nan"),) * len(problem.folds)
     curves: dict[str, Any] = (
         {"curve": tuple(outcome.curve), "train_curve": tuple(outcome.train_curve), "seconds": outcome.seconds}

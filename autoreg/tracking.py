@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
@@ -29,6 +29,8 @@ class Tracker:
     on_progress : function or None
     n_jobs : int or None
         Stacks trained at once.
+    recalled : collection of int
+        Places of stacks that were trained earlier: they are done, and take no time.
     """
 
     def __init__(
@@ -38,19 +40,24 @@ class Tracker:
         sign: int,
         on_progress: OnProgress | None,
         n_jobs: int | None = None,
+        recalled: Collection[int] = (),
     ) -> None:
         self.on_progress = on_progress
         self.stacks, self.sign = stacks, sign
         self.counts = [len({member.candidate for member in stack.members}) for stack in stacks]
-        self.shares = [0.0] * len(stacks)
+        self.shares = [float(place in recalled) for place in range(len(stacks))]
         self.best, self.lock = -np.inf, threading.Lock()
         if on_progress is None:
             return
         with one_thread():
             self.seconds = [stack.max_epochs * _seconds_per_epoch(stack, data) for stack in stacks]
-        many = max(1, min(len(stacks), at_once(n_jobs)))
-        total = max([sum(self.seconds) / many, *self.seconds])
-        on_progress(Progress("plan", 0.0, candidates_left=sum(self.counts), seconds_left=total))
+        left = [s for s, share in zip(self.seconds, self.shares, strict=True) if not share]
+        many = max(1, min(len(left), at_once(n_jobs)))
+        self.total = max([sum(left) / many, *left])
+        self.earlier = self._fraction()
+        candidates_left = sum(count for place, count in enumerate(self.counts) if place not in recalled)
+        if candidates_left or not recalled:
+            on_progress(Progress("plan", 0.0, candidates_left=candidates_left, seconds_left=self.total))
         self.begin = time.perf_counter()
 
     def on_epoch(self, place: int, epoch: int, outcomes: dict[int, CandidateOutcome]) -> None:
@@ -68,16 +75,19 @@ class Tracker:
         with self.lock:
             self.shares[place] = share
             self.best = max([self.best, *(score for score in scores if np.isfinite(score))])
-            total = sum(self.seconds) or 1.0
-            fraction = min(1.0, sum(s * t for s, t in zip(self.shares, self.seconds, strict=True)) / total)
-            spent = time.perf_counter() - self.begin
-            left = spent * (1 - fraction) / fraction if fraction > 0.01 else total
+            fraction = self._fraction()
+            now, spent = fraction - self.earlier, time.perf_counter() - self.begin
+            left = spent * (1 - fraction) / now if now > 0.01 else self.total
             done = sum(count for count, s in zip(self.counts, self.shares, strict=True) if s >= 1)
             self.on_progress(
                 Progress(
                     "networks", fraction, done, sum(self.counts) - done, best=self.sign * self.best, seconds_left=left
                 )
             )
+
+    def _fraction(self) -> float:
+        total = sum(self.seconds) or 1.0
+        return min(1.0, sum(s * t for s, t in zip(self.shares, self.seconds, strict=True)) / total)
 
 
 def _seconds_per_epoch(stack: StackSpec, data: Data) -> float:

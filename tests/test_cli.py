@@ -632,7 +632,9 @@ LONG = ["--space", "max_epochs=100000", "--companions", "none", "--candidates", 
     [(signal.SIGINT, 130, "Interrupted."), (signal.SIGTERM, 143, "Terminated.")],
     ids=["ctrl-c", "terminated"],
 )
-def test_signals_end_a_fit_and_leave_nothing(number: int, code: int, word: str, table: Path, tmp_path: Path) -> None:
+def test_a_second_signal_ends_a_fit_and_leaves_nothing(
+    number: int, code: int, word: str, table: Path, tmp_path: Path
+) -> None:
     output = tmp_path / "m.safetensors"
     command = [*COMMAND, "fit", str(table), "--target", "price", "-o", str(output), *LONG]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -641,6 +643,8 @@ def test_signals_end_a_fit_and_leave_nothing(number: int, code: int, word: str, 
         while line and not line.startswith("Plan: "):
             line = process.stderr.readline()
         time.sleep(0.5)
+        process.send_signal(number)
+        assert process.stderr.readline().startswith("Stopping after the epochs in training")
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
     assert process.returncode == code

@@ -15,6 +15,7 @@ from autoreg.builtins.portfolio import EFFORT, EPOCHS
 from autoreg.cli import autoreg
 
 GUIDES = ["choose-scoring-and-folds", "restrict-the-search", "save-and-load", "use-in-a-pipeline"]
+JOURNAL = "how-to/interrupt-and-resume.md"
 SHORT = ["--candidates", "2", "--space", "max_epochs=2", "--quiet"]
 """Added to each `fit`: its plan is not the point here, and takes minutes."""
 
@@ -46,6 +47,17 @@ def test_the_commands_that_look_into_a_file(tmp_path: Path, monkeypatch: pytest.
         result = CliRunner().invoke(autoreg, shlex.split(line)[1:])
         assert result.exit_code == 0, f"{line}: {result.output}"
         assert "distance_miles" in result.output or "predicts" in result.output
+
+
+def test_interrupting_and_resuming(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lay_out(tmp_path, 200)
+    monkeypatch.chdir(tmp_path)
+    assert run_page(JOURNAL) == 3
+    for line in commands(JOURNAL):
+        result = CliRunner().invoke(autoreg, [*shlex.split(line)[1:], *SHORT])
+        assert result.exit_code == 0, f"{line}: {result.output}"
+    assert not (tmp_path / "speed.safetensors.run").exists()
+    assert (tmp_path / "search" / "journal").exists()
 
 
 def test_the_table_of_efforts_is_the_portfolios() -> None:

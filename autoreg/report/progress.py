@@ -65,6 +65,20 @@ def plan_line(progress: Progress) -> str:
     return f"{text}."
 
 
+def resume_line(progress: Progress) -> str:
+    """What an earlier run left done, from a `Progress` of the stage ``resume``.
+
+    >>> resume_line(Progress("resume", 0.4, candidates=3, candidates_left=5))
+    'Resuming: 3 of 8 stacks of networks are done.'
+    """
+    done, all_of_them = progress.candidates, progress.candidates + progress.candidates_left
+    return f"Resuming: {done} of {all_of_them} stacks of networks are done."
+
+
+LINES = {"plan": plan_line, "resume": resume_line}
+"""Stages that are one line."""
+
+
 def describe(progress: Progress) -> str:
     """Where a search stands, in a few words.
 
@@ -106,8 +120,8 @@ class _Bar:
         self.bars.stop()
 
     def show(self, progress: Progress) -> None:
-        if progress.stage == "plan":
-            self.bars.console.print(plan_line(progress), highlight=False)
+        if progress.stage in LINES:
+            self.bars.console.print(LINES[progress.stage](progress), highlight=False)
             return
         if progress.stage not in self.tasks:
             self.tasks[progress.stage] = self.bars.add_task(progress.stage, total=1.0, words="")
@@ -124,8 +138,8 @@ class _Lines:
         self.ended = False
 
     def show(self, progress: Progress) -> None:
-        if progress.stage == "plan":
-            print(plan_line(progress), file=sys.stderr, flush=True)
+        if progress.stage in LINES:
+            print(LINES[progress.stage](progress), file=sys.stderr, flush=True)
             return
         if progress.stage != self.stage:
             self.stage, self.pause, self.ended = progress.stage, PAUSE, False
