@@ -249,6 +249,63 @@ PIECE = 1 << 17
 """Elements whose intermediate results stay in a core's cache."""
 
 
+class Scale(nn.Module):
+    """One learned factor per feature, 1 at the start: RealMLP's scaling layer, arXiv 2407.04491.
+
+    Parameters
+    ----------
+    n_features : int
+    rate : float
+        Factor of the learning rate.
+
+    Examples
+    --------
+    >>> Scale(3)(torch.ones(2, 3)).shape
+    torch.Size([2, 3])
+    """
+
+    leading_axes = True
+
+    def __init__(self, n_features: int, rate: float = 1.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(n_features))
+        self.parameter_roles = {"weight": Role("scale", float(rate), 0.0)}
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * before_rows(self.weight.to(x.dtype), x)
+
+
+class Parametric(nn.Module):
+    """``x + alpha * (activation(x) - x)`` with one learned alpha per unit, 1 at the start, arXiv 2407.04491.
+
+    Parameters
+    ----------
+    activation : nn.Module
+    n_units : int
+    rate : float
+        Factor of the learning rate.
+
+    Examples
+    --------
+    >>> layer = Parametric(nn.ReLU(), 2)
+    >>> with torch.no_grad():
+    ...     layer.alpha[1] = 0.5
+    >>> layer(torch.tensor([[-2.0, -2.0]]))
+    tensor([[ 0., -1.]], grad_fn=<...>)
+    """
+
+    leading_axes = True
+
+    def __init__(self, activation: nn.Module, n_units: int, rate: float = 1.0) -> None:
+        super().__init__()
+        self.activation = activation
+        self.alpha = nn.Parameter(torch.ones(n_units))
+        self.parameter_roles = {"alpha": Role("scale", float(rate), 0.0)}
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.lerp(x, self.activation(x), before_rows(self.alpha.to(x.dtype), x))
+
+
 class ResidualBlock(nn.Module):
     """``x + second(dropout(activation(first(norm(x)))))``, with a hidden layer of its own width.
 
