@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from autoreg.arithmetic import fast_products
-from autoreg.builtins.layers import Dropout, Mish
+from autoreg.builtins.layers import Dropout, Mish, Parametric, PReLU
 from autoreg.parameters import FlatParameters
 from autoreg.stacking import stack_modules
 
@@ -20,12 +20,28 @@ def dropout():
     return layer
 
 
+def moved(activation, n_units):
+    layer = Parametric(activation, n_units)
+    with torch.no_grad():
+        layer.alpha.copy_(torch.linspace(-0.5, 1.5, n_units))
+    return layer
+
+
 NETWORKS = {
     **{
         name: lambda act=act: nn.Sequential(nn.Linear(D, 6), act(), nn.Linear(6, 6), act(), nn.Linear(6, 1))
         for name, act in {
             "relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "silu": nn.SiLU, "gelu": nn.GELU,
             "gelu_tanh": lambda: nn.GELU("tanh"), "leaky": nn.LeakyReLU, "mish": Mish, "elu": nn.ELU,
+        }.items()
+    },
+    **{
+        f"parametric {name}": lambda act=act: nn.Sequential(
+            nn.Linear(D, 6), moved(act(), 6), dropout(), nn.Linear(6, 6), moved(act(), 6), nn.Linear(6, 1)
+        )
+        for name, act in {
+            "silu": nn.SiLU, "relu": nn.ReLU, "tanh": nn.Tanh, "mish": Mish, "elu": nn.ELU, "prelu": PReLU,
+            "identity": nn.Identity,
         }.items()
     },
     "two activations in a row": lambda: nn.Sequential(nn.Linear(D, 6), nn.Tanh(), nn.ReLU(), nn.Linear(6, 2)),

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from autoreg.chains import UNCHANGED, Inner
+from autoreg.chains import UNCHANGED, Inner, inner_of, sum_rows
 from autoreg.errors import OptionError
 from autoreg.gradients import Role
 
@@ -212,6 +212,10 @@ class Mish(nn.Mish):
     def forward(self, x: Tensor) -> Tensor:
         return _Mish.apply(x)[0] if torch.is_grad_enabled() and x.requires_grad else F.mish(x)
 
+    def inner(self) -> Inner:
+        """The layer within a run of layers."""
+        return Inner(_Mish.forward, torch.Tensor.mul_, in_place=False)
+
 
 class _Mish(torch.autograd.Function):
     """Mish and its derivative from one exponential, in pieces that stay in the cache."""
@@ -303,7 +307,35 @@ class Parametric(nn.Module):
         self.parameter_roles = {"alpha": Role("scale", float(rate), 0.0)}
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.lerp(x, self.activation(x), before_rows(self.alpha.to(x.dtype), x))
+        y = self.activation(x)
+        return torch.addcmul(y, y - x, before_rows(self._beyond_one(x), x))
+
+    def _beyond_one(self, x: Tensor) -> Tensor:
+        # alpha itself, near one, would lose its digits in bfloat16
+        return (self.alpha - 1).to(x.dtype)
+
+    def inner(self) -> Inner | None:
+        """The layer within a run of layers, where its activation can be."""
+        unit = inner_of(self.activation)
+        if unit is None or unit.parameters or not self.alpha.requires_grad:
+            return None
+
+        def forward(x: Tensor) -> tuple[Tensor, Any]:
+            y, kept = unit.forward(x.clone() if unit.in_place else x)
+            difference = y - x
+            beyond = self._beyond_one(x).unsqueeze(1)
+            out = torch.addcmul(y, difference, beyond, out=None if unit.in_place else y)
+            return out, (kept, difference, beyond)
+
+        def slopes(gradient: Tensor, kept: Any) -> tuple[Tensor]:
+            return (sum_rows(kept[1] * gradient, self.alpha),)
+
+        def backward(gradient: Tensor, kept: Any) -> Tensor:
+            inner, _, beyond = kept
+            through = unit.backward(gradient * (1 + beyond), inner)
+            return through.addcmul_(gradient, beyond, value=-1)
+
+        return Inner(forward, backward, False, (self.alpha,), slopes)
 
 
 class ResidualBlock(nn.Module):
