@@ -77,8 +77,9 @@ def inner_of(layer: nn.Module) -> Inner | None:
     make = _INNER.get(type(layer))
     if make is not None:
         return make(layer)
-    offered = getattr(layer, "inner", None) if vars(type(layer)).get("leading_axes") else None
-    return offered() if offered is not None else None
+    # asked of the class: a layer of this name within it is another thing
+    offered = getattr(type(layer), "inner", None) if vars(type(layer)).get("leading_axes") else None
+    return offered(layer) if offered is not None else None
 
 
 _INNER: dict[type[nn.Module], Callable[[Any], Inner | None]] = {

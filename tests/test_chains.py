@@ -110,6 +110,25 @@ def test_float32_keeps_its_digits_whichever_library_multiplies():
         assert (views[name][5] - gradient).abs().max() < 1e-5 * gradient.abs().max()
 
 
+class Beside(nn.Module):
+    """A network of a user's, with a layer under a name that runs have a use for."""
+
+    leading_axes = True
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(D, D))
+
+    def forward(self, x):
+        return x + self.inner(x)
+
+
+def test_a_layer_may_be_called_inner():
+    members = [nn.Sequential(nn.Linear(D, D), Beside()) for _ in range(M)]
+    x = torch.randn(M, B, D)
+    torch.testing.assert_close(stack_modules(members)(x)[1], members[1](x[1]))
+
+
 def test_frozen_weights_have_no_gradient_and_the_rest_has():
     stack = stack_modules([nn.Sequential(nn.Linear(D, 4), nn.ReLU(), nn.Linear(4, 1)) for _ in range(M)])
     stack[0].weight.requires_grad_(False)
