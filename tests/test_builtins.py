@@ -385,7 +385,9 @@ NETWORKS: list[Callable[..., nn.Module]] = [
     mlp,
     partial(mlp, depth=3, width=16, dropout=0.25),
     partial(resnet, depth=2, width=16, dropout=0.25),
-    partial(realmlp, depth=2, width=16, dropout=0.25, parametric=True),
+    partial(realmlp, depth=2, width=16, dropout=0.25),
+    partial(realmlp, depth=3, width=16, dropout=0.25, residual=True),
+    partial(realmlp, parametric=False),
 ]
 
 

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
 
 from autoreg import NeuralRegressor
 from autoreg.builtins.activations import ACTIVATIONS
-from autoreg.builtins.layers import Dropout, Parametric, Scale
+from autoreg.builtins.layers import Dropout, Parametric, Residual, Scale
 from autoreg.builtins.networks import mlp, realmlp, tabm
 from autoreg.builtins.ntp import LEVEL, gain_of, ntp_linear
 from autoreg.builtins.optimizers import adam, adamw
 from autoreg.builtins.views import Heads, Views
 from autoreg.errors import OptionError
+from autoreg.folds import Fold
 from autoreg.parameters import FlatParameters
+from autoreg.problem import Problem
+from autoreg.scoring import as_metric
+from autoreg.search import _build, _Built
+from autoreg.space import Candidate
 from autoreg.stacking import stack_modules
+from autoreg.tables import infer_schema
 from autoreg.updates import OptimizerPart, Updates, infer_roles
 
 
@@ -29,19 +38,20 @@ def size(x: Tensor) -> float:
 # realmlp
 
 
+@pytest.mark.parametrize("make", [realmlp, partial(realmlp, residual=True)], ids=["plain", "residual"])
 @pytest.mark.parametrize("activation", ["relu", "silu", "mish", "tanh", "identity", "prelu"])
-def test_the_size_of_outputs_does_not_depend_on_the_width(activation: str) -> None:
+def test_the_size_of_outputs_does_not_depend_on_the_width(make: Callable[..., nn.Module], activation: str) -> None:
     torch.manual_seed(0)
     x = torch.randn(500, 40)
 
     def of_width(width: int) -> float:
-        sizes = [size(realmlp(40, 64, ACTIVATIONS[activation], depth=3, width=width)(x)) for _ in range(4)]
+        sizes = [size(make(40, 64, ACTIVATIONS[activation], depth=3, width=width)(x)) for _ in range(4)]
         return sum(sizes) / 4
 
     narrow, wide = of_width(128), of_width(256)
     assert 0.9 < narrow / wide < 1.1
     # biases of spread 0.58 lie on outputs of variance one
-    assert 0.9 < wide < 2
+    assert 0.7 < wide < 3
 
 
 def test_an_mlp_of_torch_has_no_such_property() -> None:
@@ -91,7 +101,7 @@ def test_rates_are_the_division_in_every_forward_pass() -> None:
 
 
 def test_features_biases_and_units_have_rates_of_their_own() -> None:
-    network = realmlp(64, 1, nn.SiLU, depth=1, width=8, parametric=True, scale_rate=3, bias_rate=0.5, alpha_rate=0.25)
+    network = realmlp(64, 1, nn.SiLU, depth=1, width=8, scale_rate=3, bias_rate=0.5, alpha_rate=0.25)
     stack = stack_modules([network])
     roles = infer_roles(stack)
     rates = {name: (role.kind, role.rate, role.decay) for name, role in roles.items()}
@@ -110,6 +120,19 @@ def test_features_biases_and_units_have_rates_of_their_own() -> None:
     for name, parameter in store.parameters.items():
         # Adam's first step is its learning rate
         torch.testing.assert_close(before[name] - parameter, torch.full_like(parameter, 1e-3 * rates[name][1]))
+
+
+def test_a_residual_layer_adds_to_what_it_gets() -> None:
+    network = realmlp(4, 2, nn.SiLU, depth=3, width=8, residual=True)
+    skipped = [part for part in network if isinstance(part, Residual)]  # type: ignore[union-attr]
+    assert len(skipped) == 2
+    with torch.no_grad():
+        for part in skipped:
+            part.layers[-1].weight.zero_()  # type: ignore[union-attr, operator]
+            part.layers[-1].bias.zero_()  # type: ignore[union-attr, operator]
+    shallow = nn.Sequential(*[part for part in network if part not in skipped])  # type: ignore[union-attr]
+    x = torch.randn(5, 4)
+    assert network(x).equal(shallow(x))
 
 
 def test_a_scale_starts_as_nothing_and_multiplies_each_feature() -> None:
@@ -216,6 +239,22 @@ def test_what_is_predicted_is_the_mean_of_the_views() -> None:
     assert seen[0].shape[-2:] == (4, 1)
 
 
+def test_memory_and_work_of_a_stack_grow_with_the_views() -> None:
+    x = torch.randn(60, 3).numpy()
+    schema = infer_schema(pd.DataFrame(x, columns=["a", "b", "c"]))
+    coded = schema.encode(pd.DataFrame(x, columns=["a", "b", "c"]))
+    fold = Fold(np.arange(40), np.arange(40, 60))
+    problem = Problem(coded.numbers, coded.codes, schema.layout, x[:, :1], None, [fold], as_metric(None))
+
+    def built(views: int) -> _Built:
+        return _build(0, Candidate({"network": "tabm", "network__views": views, "max_epochs": 1}), problem)
+
+    two, eight = built(2), built(8)
+    assert two.members[0].module.n_views == 2
+    assert 2 < eight.bytes / two.bytes < 4
+    assert 4 <= eight.work / two.work < 5
+
+
 # options
 
 
@@ -225,7 +264,7 @@ def test_what_is_predicted_is_the_mean_of_the_views() -> None:
         (realmlp, {"depth": 0}, "depth=0: give a whole number of at least 1"),
         (realmlp, {"scale_rate": -1.0}, "scale_rate=-1.0: give a finite number of at least 0"),
         (realmlp, {"bias_rate": math.inf}, "bias_rate=inf"),
-        (realmlp, {"parametric": True, "alpha_rate": math.nan}, "alpha_rate=nan"),
+        (realmlp, {"alpha_rate": math.nan}, "alpha_rate=nan"),
         (tabm, {"views": 0}, "views=0: give a whole number of at least 1"),
         (tabm, {"factors": "norml"}, "no factors 'norml'; did you mean 'normal'"),
     ],

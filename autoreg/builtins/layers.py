@@ -338,6 +338,25 @@ class Parametric(nn.Module):
         return Inner(forward, backward, False, (self.alpha,), slopes)
 
 
+class Residual(nn.Module):
+    """What it gets plus what its layers make of it.
+
+    Examples
+    --------
+    >>> Residual(nn.Linear(3, 3), nn.ReLU())(torch.zeros(5, 3)).shape
+    torch.Size([5, 3])
+    """
+
+    leading_axes = True
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
+
+
 class ResidualBlock(nn.Module):
     """``x + second(dropout(activation(first(norm(x)))))``, with a hidden layer of its own width.
 

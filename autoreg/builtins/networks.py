@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from autoreg.builtins.layers import Dropout, LayerNorm, Parametric, ResidualBlock, Scale
+from autoreg.builtins.layers import Dropout, LayerNorm, Parametric, Residual, ResidualBlock, Scale
 from autoreg.builtins.ntp import LEVEL, gain_of, ntp_linear
 from autoreg.builtins.views import Heads, Views
 from autoreg.errors import OptionError, unknown
@@ -93,7 +93,8 @@ def realmlp(
     depth: int = 3,
     width: int = 128,
     dropout: float = 0.0,
-    parametric: bool = False,
+    parametric: bool = True,
+    residual: bool = False,
     scale_rate: float = 6.0,
     bias_rate: float = 0.1,
     alpha_rate: float = 0.1,
@@ -119,6 +120,8 @@ def realmlp(
         After each activation.
     parametric : bool
         Let each unit learn how much of the activation it takes.
+    residual : bool
+        Let each hidden layer but the first add to what it gets; RealMLP has no such thing.
     scale_rate, bias_rate, alpha_rate : float
         Learning rates of the features' factors, the biases and the parametric activations, as multiples of NTP's.
 
@@ -129,17 +132,19 @@ def realmlp(
     torch.Size([5, 1])
     """
     depth, width = _whole(depth=depth, width=width)
-    gain = 1.0
+    # what residual layers add grows from layer to layer by itself
+    gain = 1.0 if residual else gain_of(activation)
+    bias_rate, alpha_rate = _rate(bias_rate=bias_rate), _rate(alpha_rate=alpha_rate)
+
+    def block(n_units: int) -> list[nn.Module]:
+        unit = Parametric(activation(), width, LEVEL * alpha_rate) if parametric else activation()
+        return [unit, Dropout(dropout), ntp_linear(width, n_units, gain, bias_rate)]
+
     layers: list[nn.Module] = [Scale(n_features, LEVEL * _rate(scale_rate=scale_rate))]
-    for _ in range(depth):
-        unit = activation()
-        layers += [
-            ntp_linear(n_features, width, gain, _rate(bias_rate=bias_rate)),
-            Parametric(unit, width, LEVEL * _rate(alpha_rate=alpha_rate)) if parametric else unit,
-            Dropout(dropout),
-        ]
-        n_features, gain = width, gain_of(activation)
-    return nn.Sequential(*layers, ntp_linear(n_features, n_outputs, gain, bias_rate))
+    layers.append(ntp_linear(n_features, width, 1.0, bias_rate))
+    for _ in range(depth - 1):
+        layers += [Residual(*block(width))] if residual else block(width)
+    return nn.Sequential(*layers, *block(n_outputs))
 
 
 def tabm(
@@ -211,5 +216,9 @@ def register_networks(register: Callable[..., None]) -> None:
     register("linear", linear)
     register("mlp", mlp, space={"depth": [1, 2, 3], "width": [64, 128, 256], "dropout": DROPOUT})
     register("resnet", resnet, space={"depth": [1, 2, 3], "width": [64, 128], "dropout": DROPOUT})
-    register("realmlp", realmlp, space={"depth": [1, 2, 3], "width": [64, 128, 256], "dropout": DROPOUT})
+    register(
+        "realmlp",
+        realmlp,
+        space={"depth": [1, 2, 3], "width": [64, 128, 256], "dropout": DROPOUT, "residual": [False, True]},
+    )
     register("tabm", tabm, space={"depth": [1, 2, 3], "width": [64, 128], "dropout": DROPOUT, "views": [4, 8]})
