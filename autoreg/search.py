@@ -89,12 +89,13 @@ class _Built:
         module, batch = self.members[0].module, self.members[0].batch_size
         parameters = sum(parameter.numel() for parameter in module.parameters())
         widths = sum(layer.out_features for layer in module.modules() if isinstance(layer, nn.Linear))
-        return len(self.members) * 4 * (8 * parameters + 8 * batch * widths)
+        return len(self.members) * 4 * (8 * parameters + 8 * batch * widths * module.n_views)
 
     @property
     def work(self) -> float:
         """Products of parameters and rows that its training takes, to tell long from short."""
-        parameters = sum(parameter.numel() for parameter in self.members[0].module.parameters())
+        module = self.members[0].module
+        parameters = sum(parameter.numel() for parameter in module.parameters()) * module.n_views
         return float(parameters) * sum(len(m.train) for m in self.members) * int(self.recipe.candidate["max_epochs"])
 
 
