@@ -71,6 +71,7 @@ def cross_fitted(
     sample_weight: Floats | None,
     score: ScoreFunction,
     parts: Sequence[NDArray[np.int64]],
+    steps: int = STEPS,
 ) -> tuple[Floats, list[float]]:
     """Out-of-fold predictions and scores of the ensemble itself, free of selection optimism.
 
@@ -81,6 +82,7 @@ def cross_fitted(
     ----------
     parts : sequence of array of int
         Disjoint rows, such as the folds' validation rows; at least two rows in all.
+    steps : int
 
     Returns
     -------
@@ -97,6 +99,6 @@ def cross_fitted(
 
     for part in parts if len(parts) > 1 else [everything[::2], everything[1::2]]:
         rows = np.setdiff1d(everything, part)
-        weights = greedy_weights(predictions[:, rows], y[rows], weight(rows), score)
+        weights = greedy_weights(predictions[:, rows], y[rows], weight(rows), score, steps)
         ensemble[part] = np.tensordot(weights, predictions[:, part], axes=1)
     return ensemble, [score(y[part], ensemble[part], weight(part)) for part in parts]

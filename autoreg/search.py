@@ -19,6 +19,7 @@ from autoreg.errors import AutoregError, ContractError, OptionError, SearchError
 from autoreg.guards import blame, check_finite, check_rebuilt, look_at, strangers
 from autoreg.limits import check_candidate
 from autoreg.member import Member, has_views
+from autoreg.modelparts import Part
 from autoreg.parts import Recipe, resolve
 from autoreg.problem import Problem
 from autoreg.results import CandidateResult
@@ -57,6 +58,17 @@ class Evaluated:
     states: list[dict[str, Tensor]] = field(default_factory=list)
     oof: Floats | None = None
     error: BaseException | None = None
+
+    def part(self, weight: float = 1.0) -> Part:
+        """The trained candidate as part of a model."""
+        assert self.recipe is not None
+        assert self.template is not None
+        return Part.from_members(self.recipe, self.template, self.states, weight)
+
+    @property
+    def shape(self) -> Hashable:
+        """Equal for candidates whose predictions take the same steps."""
+        return None if self.template is None else signature(self.template)
 
 
 @dataclass(frozen=True)
