@@ -14,6 +14,7 @@ from autoreg.completion import dimensions, names_of
 from autoreg.console import STARTED, print_json, say
 from autoreg.errors import OptionError, SearchError
 from autoreg.options import force_option, json_option, load_with, plugin_option, reading, reading_options
+from autoreg.space import COMPANIONS
 
 if TYPE_CHECKING:
     from autoreg.results import SearchResults
@@ -125,10 +126,10 @@ PARTS = ("encoding", "network", "activation", "optimizer", "loss")
 @click.option("--candidates", type=click.IntRange(1), metavar="N", help="How many networks to try.")
 @click.option(
     "--companions",
-    type=click.Choice(["compare", "none"]),
-    default="compare",
+    type=click.Choice(["compare", "include", "none"]),
+    default=COMPANIONS,
     show_default=True,
-    help="Whether simple models run on the same folds, as baselines.",
+    help="Whether trees and simple models run on the same folds: as baselines, or to help in the model.",
 )
 @click.option(
     "--seed",

@@ -20,6 +20,7 @@ from autoreg.guards import blame, check_finite, check_rebuilt, look_at, stranger
 from autoreg.journal import Unkept
 from autoreg.limits import check_candidate
 from autoreg.member import Member, has_views
+from autoreg.modelparts import Part
 from autoreg.pace import Pace
 from autoreg.parts import Recipe, resolve
 from autoreg.problem import Problem
@@ -61,6 +62,17 @@ class Evaluated:
     states: list[dict[str, Tensor]] = field(default_factory=list)
     oof: Floats | None = None
     error: BaseException | None = None
+
+    def part(self, weight: float = 1.0) -> Part:
+        """The trained candidate as part of a model."""
+        assert self.recipe is not None
+        assert self.template is not None
+        return Part.from_members(self.recipe, self.template, self.states, weight)
+
+    @property
+    def shape(self) -> Hashable:
+        """Equal for candidates whose predictions take the same steps."""
+        return None if self.template is None else signature(self.template)
 
 
 @dataclass(frozen=True)
