@@ -208,7 +208,7 @@ class _Run(torch.autograd.Function):
             found.append(_weight_gradient(gradient, x, weight) if weight.requires_grad else None)
             if step is first and not ctx.needs_input_grad[1]:
                 return (None, None, *reversed(found))
-            gradient, own = _input_gradient(gradient, weight), True
+            gradient, own = _input_gradient(gradient, weight, x), True
         return (None, gradient.to(ctx.dtype), *reversed(found))
 
 
@@ -225,17 +225,25 @@ def _weight_gradient(gradient: Tensor, x: Tensor, weight: Tensor) -> Tensor:
 def sum_rows(gradient: Tensor, parameter: Tensor) -> Tensor:
     """(M, R, H) to (M, H), in the memory that the parameter names for it where there is one."""
     place: Tensor | None = _place(parameter)
+    if gradient.dtype == torch.bfloat16 and gradient.shape[2] > 1:
+        # a sum in another precision writes all that it adds up in that precision first
+        ones = gradient.new_ones(()).expand(len(gradient), 1, gradient.shape[1])
+        total = torch.bmm(ones, gradient).squeeze(1)
+        return total.to(parameter.dtype) if place is None else place.copy_(total)
     if place is None:
         return gradient.sum(1, dtype=parameter.dtype)
     return torch.sum(gradient, 1, dtype=parameter.dtype, out=place)
 
 
-def _input_gradient(gradient: Tensor, weight: Tensor) -> Tensor:
+def _input_gradient(gradient: Tensor, weight: Tensor, x: Tensor) -> Tensor:
+    """(M, R, D), laid out as the input x is."""
     if weight.shape[1] == 1 and gradient.dtype != torch.bfloat16:
         return gradient * weight
     if gradient.dtype == torch.float32 and onednn_multiplies() and not weight.mT.is_contiguous():
         # oneDNN would copy strided matrices entry by entry
         weight = weight.mT.contiguous().mT
+    if x.mT.is_contiguous() and not x.is_contiguous():
+        return torch.bmm(weight.mT, gradient.mT).mT
     return torch.bmm(gradient, weight)
 
 

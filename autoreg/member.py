@@ -45,7 +45,8 @@ class Member(nn.Module):
 
     def forward(self, numbers: Tensor, codes: Tensor) -> Tensor:
         """The network's output, in scaled units."""
-        return self.network(self.encoding(numbers, codes))
+        # an encoding may give rows that lie as columns, and a network may count on neighbours in memory
+        return self.network(self.encoding(numbers, codes).contiguous())
 
     def original_units(self, output: Tensor, point: Point | None, views: bool) -> Tensor:
         """Predictions from the network's output.

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from autoreg import blueprints, companion_blueprints
+from autoreg.arithmetic import fast_products
 from autoreg.blueprints import OwnCode, tell_other_versions
 from autoreg.errors import OptionError
 from autoreg.manifest import check_manifest, damaged
@@ -107,6 +108,8 @@ class FittedModel:
             total += weight * member
         return total
 
+    # whoever trains meanwhile in another thread would change the products' last bits
+    @fast_products()
     @torch.inference_mode()
     def _in_chunks(
         self, table: CodedTable, ask: Callable[[ModelPart, Tensor, Tensor], Tensor], shape: tuple[int, ...]

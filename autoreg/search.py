@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -165,7 +166,8 @@ def evaluate(
         except (Exception, SystemExit) as error:  # a part from a plugin or a user may raise anything
             done[index] = _failed(index, candidate, problem, error)
     data = problem.data()
-    stacks = list(_stacks(built))
+    # where the clock ends stacks, a proposal has a stack for each core
+    stacks = _stacks(built, share=pace is None)
     journal, enough = journal or Unkept(), enough or (lambda: False)
     journal.stacks(first_index, len(stacks))
     specs = [_spec(stack, problem, stop) for stack in stacks]
@@ -203,7 +205,7 @@ def evaluate(
         return train
 
     # the longest first, so that no core waits long for the last
-    order = sorted(range(len(stacks)), key=lambda place: -sum(item.work for item in stacks[place]))
+    order = sorted(range(len(stacks)), key=lambda place: -_work(stacks[place]))
 
     if pace is not None:
         plans = [(stack[0].index, specs[place].max_epochs) for place, stack in ((p, stacks[p]) for p in order)]
@@ -290,20 +292,48 @@ def _encoding_key(candidate: Candidate, fold: int, module: nn.Module) -> Hashabl
     return (encoding if isinstance(encoding, str) or encoding is None else id(encoding), options, fold, buffers)
 
 
-def _stacks(built: Sequence[_Built]) -> list[list[_Built]]:
-    """Candidates of one program together, in pieces that fit into memory.
+def _stacks(built: Sequence[_Built], share: bool = True) -> list[list[_Built]]:
+    """Candidates of one program together, in pieces that fit into memory and that two cores share evenly.
 
-    A single program is cut in two where that keeps both halves busy, so that two cores have something to do.
+    Smaller stacks take longer for each network. So the largest is cut only while one of two cores would otherwise idle
+    for much of the time; how many cores there are does not matter, so that the numbers are the same everywhere.
+    Without `share` none is cut for that.
     """
     groups: dict[Hashable, list[_Built]] = {}
     for item in built:
         groups.setdefault(item.key, []).append(item)
-    pieces = 2 if len(groups) == 1 else 1
     stacks = []
     for group in groups.values():
-        per_stack = max(1, min(STACK_BYTES // max(1, group[0].bytes), -(-len(group) // pieces)))
-        stacks += [group[start : start + per_stack] for start in range(0, len(group), per_stack)]
+        most = max(1, STACK_BYTES // max(1, group[0].bytes))
+        stacks += _cut(group, -(-len(group) // most))
+    while share and stacks and _longest_of_two(stacks) > UNEVEN * sum(map(_work, stacks)) / 2:
+        largest = max(range(len(stacks)), key=lambda place: _work(stacks[place]))
+        if len(stacks[largest]) < 2:
+            break
+        stacks[largest : largest + 1] = _cut(stacks[largest], 2)
     return stacks
+
+
+UNEVEN = 1.3
+"""From how many times its even share on one core on a plan is cut further."""
+
+
+def _cut(stack: list[_Built], pieces: int) -> list[list[_Built]]:
+    """A stack in near-equal pieces."""
+    bounds = [len(stack) * piece // pieces for piece in range(pieces + 1)]
+    return [stack[start:stop] for start, stop in pairwise(bounds)]
+
+
+def _work(stack: Sequence[_Built]) -> float:
+    return sum(item.work for item in stack)
+
+
+def _longest_of_two(stacks: Sequence[Sequence[_Built]]) -> float:
+    """The longer part when each stack, the largest first, goes to the one of two cores that is free."""
+    cores = [0.0, 0.0]
+    for work in sorted(map(_work, stacks), reverse=True):
+        cores[cores.index(min(cores))] += work
+    return max(cores)
 
 
 def _spec(stack: Sequence[_Built], problem: Problem, stop: Stop | None = None) -> StackSpec:

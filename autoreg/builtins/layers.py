@@ -91,7 +91,7 @@ class Dropout(nn.Module):
 
         def forward(x: Tensor) -> tuple[Tensor, Tensor]:
             factors = self._factors(x)
-            return x * factors, factors
+            return x.mul_(factors), factors
 
         return Inner(forward, torch.Tensor.mul_)
 
