@@ -85,7 +85,8 @@ def register_encodings(register: Callable[..., None]) -> None:
 
 @hookspec
 def register_strategies(register: Callable[..., None]) -> None:
-    """Offer search strategies: ``register(name, propose, own_seeds=True, choose_epoch=True, half=False, stop=None)``.
+    """Offer search strategies: ``register(name, propose, own_seeds=True, choose_epoch=True, half=False, stop=None,
+    rungs=(), most_epochs=None)``.
 
     propose : function ``(space, results, n, seed, **options) -> candidates``; it sees numbers and names only.
         space : ``autoreg.space.Space``; results : finished ``autoreg.results.CandidateResult``s, empty at first;
@@ -96,6 +97,9 @@ def register_strategies(register: Callable[..., None]) -> None:
     stop : function ``(space, results, candidate, curve, **options) -> bool``, asked after every epoch whether a
         candidate leaves before its time. ``results`` are those that its proposal saw, ``curve`` its own mean scores
         after each epoch: the answer must not depend on what else is in training.
+    rungs : ``((progress, share), ...)``: at these points of their schedule, in (0, 1), the best such share of the
+        candidates of a stack stays.
+    most_epochs : up to which a candidate trains on, beyond its own ``max_epochs``, while a time limit leaves time.
     """
 
 

@@ -60,6 +60,16 @@ def test_interrupting_and_resuming(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (tmp_path / "search" / "journal").exists()
 
 
+def test_limiting_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lay_out(tmp_path, 200)
+    monkeypatch.chdir(tmp_path)
+    assert run_page("how-to/limit-the-time.md") == 2
+    for line in commands("how-to/limit-the-time.md"):
+        limit = [word if word != "20" else "6" for word in shlex.split(line)[1:]]
+        result = CliRunner().invoke(autoreg, [*limit, "--quiet", "--candidates", "2"])
+        assert result.exit_code == 0, f"{line}: {result.output}"
+
+
 def test_the_table_of_efforts_is_the_portfolios() -> None:
     page = (DOCS / "explanation" / "search.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| (\d+) \| (\d+) \| (\d+) \| ([\d.]+) \|$", page, flags=re.MULTILINE)

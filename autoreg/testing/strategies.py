@@ -28,8 +28,22 @@ FACTS: dict[str, Callable[[Any], bool]] = {
     "choose_epoch": lambda value: isinstance(value, bool),
     "half": lambda value: isinstance(value, bool),
     "prior": callable,
+    "rungs": lambda value: is_rungs(value),
+    "most_epochs": lambda value: isinstance(value, int) and value >= 1,
     "stop": lambda value: value is None or callable(value),
 }
+
+
+def is_rungs(value: Any) -> bool:
+    """Whether these are points of progress with a share each, both above 0 and below 1.
+
+    >>> is_rungs([(0.2, 0.5)]), is_rungs([(1.5, 0.5)]), is_rungs(0.5)
+    (True, False, False)
+    """
+    return isinstance(value, (list, tuple)) and all(
+        isinstance(rung, (list, tuple)) and len(rung) == 2 and all(0 < number < 1 for number in rung) for rung in value
+    )
+
 
 SIZE = {"n_rows": 200, "n_numbers": 3, "n_categories": 1, "n_features": 6, "n_targets": 1, "n_folds": 2}
 
@@ -63,7 +77,8 @@ def check_strategy(
     name : str, optional
         For the messages.
     space, **facts
-        As they are registered: ``own_seeds``, ``choose_epoch``, ``half``, ``stop``.
+        As they are registered: ``own_seeds``, ``choose_epoch``, ``half``, ``stop``, ``rungs``,
+        ``most_epochs``.
     raises : bool
         Raise when a check fails; otherwise the list says it.
 
