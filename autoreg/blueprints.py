@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from autoreg.describe import build_module, describe_module
 from autoreg.encoding import FoldStatistics, TableLayout
-from autoreg.errors import ModelFileError, PluginError, PluginVersionWarning, UnknownNameError
+from autoreg.errors import ModelFileError, PluginError, PluginVersionWarning, UnknownNameError, one_line
 from autoreg.manifest import KEPT, as_json, has_label
 from autoreg.member import Member, Point
 from autoreg.parts import POINTS, activation_factory, loss_facts, resolve
@@ -178,7 +178,7 @@ def _point(described: Mapping[str, Any]) -> str | Point | None:
         ) from None
     except Exception as error:  # a plugin's function, with options that a stranger may have written
         raise ModelFileError(
-            f"loss {quoted(point['loss'])} does not take the options that the model says: {_one_line(error)}"
+            f"loss {quoted(point['loss'])} does not take the options that the model says: {one_line(error)}"
         ) from error
     if outputs != described["outputs_per_target"]:
         raise ModelFileError(
@@ -363,15 +363,10 @@ def _build(
         raise
     except Exception as error:  # a part that is built as a stranger says may raise anything
         raise ModelFileError(
-            f"{quoted(described['label'])} cannot be built as the model says: {_one_line(error)}"
+            f"{quoted(described['label'])} cannot be built as the model says: {one_line(error)}"
         ) from error
     _check_tensors(template, tensors, described["n_members"])
     return template
-
-
-def _one_line(error: Exception) -> str:
-    reason = (str(error).splitlines() or [""])[0][:300]
-    return f"{type(error).__name__}: {reason if reason.isprintable() else ascii(reason)}"
 
 
 def _check_tensors(outline: Member, tensors: Mapping[str, Tensor], n_members: int) -> None:

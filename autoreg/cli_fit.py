@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from autoreg.completion import dimensions, names_of
-from autoreg.console import print_json, say
+from autoreg.console import STARTED, print_json, say
 from autoreg.errors import OptionError, SearchError
 from autoreg.options import force_option, json_option, load_with, plugin_option, reading, reading_options
 
@@ -39,6 +39,14 @@ PARTS = ("encoding", "network", "activation", "optimizer", "loss")
     default="balanced",
     show_default=True,
     help="Size of the plan; it follows from the table's shape alone.",
+)
+@click.option(
+    "--time-limit",
+    metavar="TIME",
+    help="90, 5m, 1h: a plan for this long on this machine, set-up and saving included, in the place of --effort.",
+)
+@click.option(
+    "--replay", metavar="MODEL", help="Repeat the search that MODEL came from, without the clock; else as it was given."
 )
 @click.option(
     "--folds", type=click.IntRange(2), metavar="K", default=5, show_default=True, help="Folds of the cross-validation."
@@ -160,7 +168,8 @@ def fit(
     table: str, targets: tuple[str, ...], output: str | None, folds: int, group: str | None, time: str | None,
     holdout: float | None, valid: str | None, run_dir: str | None, space: tuple[str, ...], companions: str, seed: int,
     weight: str | None, ignore: tuple[str, ...], categorical: tuple[str, ...], dates: tuple[str, ...],
-    drop_missing_target: bool, plugins: tuple[str, ...], as_json: bool, quiet: bool, force: bool, **options: Any,
+    drop_missing_target: bool, plugins: tuple[str, ...], as_json: bool, quiet: bool, force: bool, replay: str | None,
+    **options: Any,
 ) -> None:  # fmt: skip
     """Train networks on TABLE, compare them with baselines, and save the best."""
     from autoreg.writers import check_output
@@ -169,8 +178,13 @@ def fit(
     check_output(output, force=force)
     if holdout is not None and valid is not None:
         raise OptionError("--holdout and --valid both say what to score on: give one of them")
+    if replay is not None and options["time_limit"] is not None:
+        raise OptionError("--time-limit and --replay both say how long to train: give one of them")
     reading_options, search = _split(options)
     estimator = _estimator(search, space, companions, seed, verbose=not quiet, plugins=plugins)
+    estimator._begin = STARTED
+    if replay is not None:
+        _repeat(estimator, replay)
 
     from autoreg.journal import remove
     from autoreg.report import card
@@ -266,6 +280,10 @@ def _estimator(
     from autoreg.space import parse_dimension, parse_option
 
     load_with(plugins)
+    if search["time_limit"] is not None:
+        from autoreg.pace import seconds_of
+
+        seconds_of(search["time_limit"])
     search["n_candidates"], search["n_jobs"] = search.pop("candidates"), search.pop("jobs")
     search["strategy_options"] = dict(parse_option(text) for text in search["strategy_options"]) or None
     search["scoring"] = as_metric(search.pop("metric")).name
@@ -280,6 +298,16 @@ def _estimator(
         **search, space=dimensions or None, companions=None if companions == "none" else companions,
         random_state=seed, verbose=int(verbose),
     )  # fmt: skip
+
+
+def _repeat(estimator: Any, model: str) -> None:
+    """Have the search of a model repeated; what it was asked for takes the place of what was not given here."""
+    from autoreg.persistence import read_manifest
+    from autoreg.plans import plan_of
+
+    manifest = read_manifest(model)
+    estimator._again = plan_of(manifest)
+    estimator.set_params(random_state=manifest["seed"], scoring=manifest["scoring"])
 
 
 def _read_task(table: str, roles: Roles, reading_options: dict[str, Any], drop_missing_target: bool) -> Task:

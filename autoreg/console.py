@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -25,6 +26,9 @@ from autoreg.errors import (
     PluginVersionWarning,
 )
 from autoreg.installed import owner_of
+
+STARTED = time.perf_counter()
+"""When the command began, as far as anything of ours can tell."""
 
 _OFFERS, _OWNER = "autoreg.offers", "autoreg.owner"
 MENDABLE, BUG, INTERRUPTED, TERMINATED, PIPE_CLOSED = 2, 1, 130, 143, 141

@@ -5,7 +5,7 @@ Caruana, Niculescu-Mizil, Crew and Ksikes, "Ensemble selection from libraries of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -23,8 +23,17 @@ class ScoreFunction(Protocol):
     def __call__(self, y: Floats, prediction: Floats, sample_weight: Floats | None = None) -> float: ...
 
 
+OfSquares = Callable[[Floats], Floats]
+"""Scores (C,) from mean squared errors (C, O), for a metric that follows from them."""
+
+
 def greedy_weights(
-    predictions: Floats, y: Floats, sample_weight: Floats | None, score: ScoreFunction, steps: int = STEPS
+    predictions: Floats,
+    y: Floats,
+    sample_weight: Floats | None,
+    score: ScoreFunction,
+    steps: int = STEPS,
+    of_squares: OfSquares | None = None,
 ) -> Floats:
     """Weights of the mean that greedy selection with replacement ends at.
 
@@ -36,6 +45,8 @@ def greedy_weights(
     sample_weight : array, (N,), or None
     score : function
     steps : int
+    of_squares : function, optional
+        Where `score` follows from mean squared errors; no row is then looked at more than once.
 
     Returns
     -------
@@ -49,14 +60,22 @@ def greedy_weights(
     >>> greedy_weights(two, y, None, lambda y, p, w=None: -float(((p - y) ** 2).mean()))
     array([0.5, 0.5])
     """
-    total = np.zeros_like(y)
-    counts = np.zeros(len(predictions))
+    if of_squares is None:
+        return _select(_by_rows(predictions, y, sample_weight, score), len(predictions), steps)
+    return _select(_by_products(_products(predictions, y, sample_weight), of_squares), len(predictions), steps)
+
+
+Ask = Callable[[Floats], Floats]
+"""``ask(counts)``: the scores (C,) of the mean that was selected so far with each candidate added."""
+
+
+def _select(ask: Ask, n: int, steps: int) -> Floats:
+    counts = np.zeros(n)
     best_score, best_counts = -np.inf, counts
     for step in range(1, steps + 1):
-        scores = [score(y, (total + p) / step, sample_weight) for p in predictions]
         # a metric may be undefined on few rows; then the first stands for all
+        scores = ask(counts)
         choice = int(np.argmax(np.nan_to_num(scores, nan=-np.inf)))
-        total += predictions[choice]
         counts = counts.copy()
         counts[choice] += 1
         # a tie keeps the smaller ensemble
@@ -65,17 +84,46 @@ def greedy_weights(
     return best_counts / best_counts.sum()
 
 
+def _by_rows(predictions: Floats, y: Floats, sample_weight: Floats | None, score: ScoreFunction) -> Ask:
+    def ask(counts: Floats) -> Floats:
+        total = np.tensordot(counts, predictions, axes=1)
+        return np.array([score(y, (total + p) / (counts.sum() + 1), sample_weight) for p in predictions])
+
+    return ask
+
+
+def _products(predictions: Floats, y: Floats, sample_weight: Floats | None) -> Floats:
+    """Weighted means of the products of the candidates' errors, (O, C, C)."""
+    errors = np.moveaxis(predictions - y, 2, 0)
+    weight = np.full(len(y), 1.0 / len(y)) if sample_weight is None else sample_weight / sample_weight.sum()
+    return (errors * weight) @ errors.swapaxes(1, 2)
+
+
+def _by_products(products: Floats, of_squares: OfSquares) -> Ask:
+    """The mean squared error of a mean is a quadratic form of its weights."""
+    diagonal = np.diagonal(products, axis1=1, axis2=2)
+
+    def ask(counts: Floats) -> Floats:
+        crossed = products @ counts
+        squares = (crossed @ counts)[:, None] + 2 * crossed + diagonal
+        return of_squares(np.clip(squares.T, 0, None) / (counts.sum() + 1) ** 2)
+
+    return ask
+
+
 def cross_fitted(
     predictions: Floats,
     y: Floats,
     sample_weight: Floats | None,
     score: ScoreFunction,
     parts: Sequence[NDArray[np.int64]],
-) -> tuple[Floats, list[float]]:
+    of_squares: OfSquares | None = None,
+) -> tuple[Floats, list[float], Floats]:
     """Out-of-fold predictions and scores of the ensemble itself, free of selection optimism.
 
     For each part of the rows the weights are selected on the other parts; of a single part, every second row's on the
-    rows between.
+    rows between. The mean of these weights is what a model should take: it follows single rows less than weights that
+    are selected on all rows at once (bagged selection, as in Caruana et al.).
 
     Parameters
     ----------
@@ -88,6 +136,8 @@ def cross_fitted(
         NaN outside the parts.
     scores : list of float
         One a part.
+    weights : array, (C,)
+        The mean over the parts.
     """
     everything = np.concatenate(list(parts))
     ensemble = np.full_like(y, np.nan)
@@ -95,8 +145,9 @@ def cross_fitted(
     def weight(rows: NDArray[np.int64]) -> Floats | None:
         return None if sample_weight is None else sample_weight[rows]
 
+    selected = []
     for part in parts if len(parts) > 1 else [everything[::2], everything[1::2]]:
         rows = np.setdiff1d(everything, part)
-        weights = greedy_weights(predictions[:, rows], y[rows], weight(rows), score)
-        ensemble[part] = np.tensordot(weights, predictions[:, part], axes=1)
-    return ensemble, [score(y[part], ensemble[part], weight(part)) for part in parts]
+        selected.append(greedy_weights(predictions[:, rows], y[rows], weight(rows), score, of_squares=of_squares))
+        ensemble[part] = np.tensordot(selected[-1], predictions[:, part], axes=1)
+    return ensemble, [score(y[part], ensemble[part], weight(part)) for part in parts], np.mean(selected, axis=0)

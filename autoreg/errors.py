@@ -110,6 +110,8 @@ def one_line(error: BaseException) -> str:
     --------
     >>> one_line(ValueError("first\\nsecond")), one_line(KeyboardInterrupt())
     ('ValueError: first', 'KeyboardInterrupt')
+    >>> one_line(PluginError("our own say all that there is to say"))
+    'our own say all that there is to say'
     >>> one_line(ImportError("no \\x1b[31mred"))
     'ImportError: no \\\\x1b[31mred'
     """
@@ -119,4 +121,6 @@ def one_line(error: BaseException) -> str:
         text = ""
     line = (text.strip().splitlines() or [""])[0][:500]
     line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
+    if line and isinstance(error, AutoregError):
+        return line
     return f"{type(error).__name__}: {line}" if line else type(error).__name__

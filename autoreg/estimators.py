@@ -16,6 +16,7 @@ from autoreg.base import TableRegressor
 from autoreg.errors import OptionError
 from autoreg.model import FittedModel
 from autoreg.persistence import read_model
+from autoreg.plans import RanPlan, plan_of
 from autoreg.space import DEFAULTS, PARTS, Candidate
 
 
@@ -201,6 +202,9 @@ class AutoRegressor(TableRegressor):
         ``portfolio``, ``grid``, ``random``, or a plugin's; a function ``(space, results, n, seed) -> candidates``.
     effort : {"quick", "balanced", "thorough"}
         Size of the portfolio's plan.
+    time_limit : float, str or None
+        Seconds, or such as ``"5m"``, that `fit` may take. The plan is then sized by this machine's speed, and `effort`
+        does not matter. What was done is kept, see `repeating`.
     cv : int, splitter, iterable or None
         None is 5 shuffled folds; anything else means what it means in scikit-learn.
     scoring : str or callable
@@ -262,10 +266,13 @@ class AutoRegressor(TableRegressor):
     0.01
     """
 
+    _again: RanPlan | None = None
+
     def __init__(
         self,
         strategy: Any = "portfolio",
         effort: str = "balanced",
+        time_limit: float | str | None = None,
         cv: Any = None,
         scoring: Any = "neg_root_mean_squared_error",
         encodings: Sequence[Any] | None = None,
@@ -287,6 +294,7 @@ class AutoRegressor(TableRegressor):
         self.strategy = strategy
         self.strategy_options = strategy_options
         self.effort = effort
+        self.time_limit = time_limit
         self.cv = cv
         self.scoring = scoring
         self.encodings = encodings
@@ -342,6 +350,30 @@ class AutoRegressor(TableRegressor):
             After Ctrl-C; the estimator is fitted when at least one network had a score.
         """
         fitting.fit_search(self, X, y, sample_weight, (X_val, y_val, sample_weight_val), groups)
+        return self
+
+    def repeating(self, model: AutoRegressor) -> AutoRegressor:
+        """Make the next `fit` repeat the search of a fitted or loaded model: its candidates, and when they ended.
+
+        Neither the strategy nor a clock is asked. With the same data and arguments the result is the same to the bit,
+        on the same machine.
+
+        Parameters
+        ----------
+        model : AutoRegressor
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ModelFileError
+            When the model holds no plan.
+        OptionError
+            When its search used parts given as objects and the model was loaded from a file.
+        """
+        self._again = plan_of(model.model_.manifest)
         return self
 
     def leaderboard(self, X: ArrayLike | None = None, y: ArrayLike | None = None) -> pd.DataFrame:

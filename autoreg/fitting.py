@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import signal
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import autoreg
 from autoreg.arguments import TrainingTable, Validation, as_seed, read_for_fit
 from autoreg.arithmetic import has_bfloat16
 from autoreg.companions import evaluate_companions
-from autoreg.ensemble import cross_fitted, greedy_weights
+from autoreg.ensemble import cross_fitted
 from autoreg.errors import (
     AutoregError,
     DataError,
@@ -29,28 +29,23 @@ from autoreg.errors import (
     unknown,
 )
 from autoreg.folds import Fold, make_folds
-from autoreg.guards import Asked
 from autoreg.identity import identity_of
 from autoreg.journal import Journal, Unkept
 from autoreg.model import FittedModel, Part
 from autoreg.observers import Watch, watched
+from autoreg.plans import RanPlan
 from autoreg.plugins import load_plugins, registry
 from autoreg.problem import Problem
 from autoreg.recording import cv_results, results_to_json
-from autoreg.registry import option_names
 from autoreg.report.progress import show_progress
 from autoreg.report.verdict import verdict
 from autoreg.results import CandidateResult, Progress, SearchPlan, SearchResults
+from autoreg.rounds import NAME_LISTS, Limit, Rounds, strategy_of
 from autoreg.scoring import as_metric
 from autoreg.search import Evaluated, best_of, evaluate
-from autoreg.space import DEFAULTS, PARTS, SEED, Candidate, Space, as_dimensions, short
+from autoreg.space import DEFAULTS, SEED, short
 from autoreg.stopping import Stop, early_end
 from autoreg.tables import Schema, infer_schema
-
-NAME_LISTS = {
-    "encodings": "encoding", "networks": "network", "activations": "activation",
-    "optimizers": "optimizer", "losses": "loss",
-}  # fmt: skip
 
 
 def _problem(table: TrainingTable, schema: Schema, folds: Sequence[Fold], metric: Any, **settings: Any) -> Problem:
@@ -118,9 +113,10 @@ def _manifest(table: TrainingTable, seed: int, seconds: float) -> dict[str, Any]
 
 def fit_search(estimator: Any, X: Any, y: Any, sample_weight: Any, validation: Validation, groups: Any) -> None:
     """`AutoRegressor.fit`: propose, evaluate, compare, keep the best."""
+    begin = estimator.__dict__.get("_begin") or time.perf_counter()
     load_plugins()
     _check_options(estimator)
-    journal = Unkept() if estimator.run_dir is None else Journal(estimator.run_dir)
+    journal = Unkept(begin) if estimator.run_dir is None else Journal(estimator.run_dir, begin)
     with closing(journal), early_end(signal.SIGINT) as asked, watched() as watch:
         _search_and_keep(estimator, X, y, sample_weight, validation, groups, watch, journal, asked)
 
@@ -129,7 +125,8 @@ def _search_and_keep(
     estimator: Any, X: Any, y: Any, sample_weight: Any, validation: Validation, groups: Any, watch: Watch,
     journal: Unkept, asked: Stop,
 ) -> None:  # fmt: skip
-    strategy, facts = _strategy(estimator)
+    again: RanPlan | None = estimator._again
+    strategy, facts = strategy_of(estimator, again)
     table = read_for_fit(estimator, X, y, sample_weight, validation)
     schema = infer_schema(table.frame.iloc[: table.n_train], **getattr(estimator, "_column_kinds", {}))
     given = isinstance(estimator.random_state, (int, np.integer))
@@ -143,25 +140,29 @@ def _search_and_keep(
         check_consistent_length(X, groups)
     folds = _folds(estimator, table, groups, seed)
     settings = {name: facts.get(name, True) for name in ("own_seeds", "choose_epoch")}
-    half = half_pays(estimator.precision, facts, len(table.y))
+    settings |= {"rungs": facts.get("rungs", ()), "most_epochs": facts.get("most_epochs", 0)}
+    half = again.precision == "bfloat16" if again else half_pays(estimator.precision, facts, len(table.y))
     problem = _problem(table, schema, folds, metric, seed=seed, half=half, **settings)
-    space = _space(estimator, problem)
-    stop = facts.get("stop")
+    if estimator.run_dir is not None:
+        given_plan = {"plan": again.to_json() if again else None}
+        journal.begin(identity_of({**estimator.get_params(deep=False), **given_plan}, problem, schema.to_json()))
+    timed = estimator.time_limit if again is None else None
+    limit = None if timed is None else Limit.of(timed, journal.started, len(table.y))
+    rounds = Rounds(strategy, facts.get("stop"), problem, estimator, limit, again, journal, asked)
     plan = SearchPlan(
         (), tuple(column.name for column in schema.used), tuple(table.targets), table.n_train, len(folds), metric.name,
         short(estimator.strategy), estimator.effort, "bfloat16" if half else "float32", seed,
     )  # fmt: skip
-    if estimator.run_dir is not None:
-        journal.begin(identity_of(estimator.get_params(deep=False), problem, schema.to_json()))
     with show_progress(estimator.verbose) as on_progress:
         done, planned = journal.stacks()
         if planned and on_progress is not None:
             on_progress(Progress("resume", done / planned, done, planned - done))
-        evaluated = _search(strategy, stop, space, problem, estimator, on_progress, watch, plan, journal, asked)
-        companions = _companions(estimator, problem, len(evaluated), on_progress, journal, asked)
+        companions = _companions(estimator, problem, limit, again, on_progress, journal, asked)
+        evaluated = rounds.run(on_progress, watch, plan)
         journal.tell()
     if all(item.result.failure for item in evaluated):
         asked.pass_on()
+    companions = [replace(result, index=len(evaluated) + i) for i, result in enumerate(companions)]
     best = best_of(evaluated)
     results = SearchResults(
         tuple(item.result for item in evaluated),
@@ -175,9 +176,11 @@ def _search_and_keep(
     if estimator.ensemble:
         results, parts = _ensemble(results, evaluated, problem, parts)
     results = replace(results, verdict=verdict(results) if companions else "")
-    model = FittedModel(schema, parts, {**_manifest(table, seed, results.seconds), **results_to_json(results)})
+    manifest = {**_manifest(table, seed, results.seconds), **results_to_json(results)}
+    manifest["plan"] = rounds.ran([result.name for result in companions]).to_json()
     if asked():
-        model.manifest["stopped_early"] = True
+        manifest["stopped_early"] = True
+    model = FittedModel(schema, parts, manifest)
     _note_results(estimator, results, best, model, table)
     watch.finish(results, estimator)
 
@@ -209,26 +212,6 @@ def half_pays(precision: str, facts: Mapping[str, Any], n_rows: int) -> bool:
     return precision == "bfloat16"
 
 
-def _strategy(estimator: Any) -> tuple[Callable[..., list[Candidate]], Mapping[str, Any]]:
-    """The strategy's function with its options, and what it says of itself."""
-    value, options = estimator.strategy, estimator.strategy_options or {}
-    if not isinstance(options, Mapping):
-        raise OptionError(f"strategy_options={options!r}: give a dict of options")
-    entry = None if callable(value) else registry().get("strategy", value)
-    propose, facts = (entry.thing, dict(entry.facts)) if entry else (value, {})
-    known = option_names(propose, 4)
-    for name in options:
-        if known is not None and name not in known:
-            raise OptionError(
-                unknown(f"option of strategy {short(value)}", name, known)
-                if known
-                else f"strategy {short(value)} takes no options: remove '{name}'"
-            )
-    if options and "stop" in facts:
-        facts["stop"] = partial(facts["stop"], **options)
-    return Asked(partial(propose, **options), short(value), entry), facts
-
-
 def _folds(estimator: Any, table: TrainingTable, groups: Any, seed: int) -> list[Fold]:
     rows = np.arange(len(table.y))
     if len(rows) > table.n_train:
@@ -248,63 +231,6 @@ def _folds(estimator: Any, table: TrainingTable, groups: Any, seed: int) -> list
     return mapped
 
 
-def _space(estimator: Any, problem: Problem) -> Space:
-    """The user's space with the name lists as further dimensions."""
-    lists = {
-        parameter: list(getattr(estimator, option))
-        for option, parameter in NAME_LISTS.items()
-        if getattr(estimator, option) is not None
-    }
-    dimensions = tuple({**lists, **alternative} for alternative in as_dimensions(estimator.space))
-    layout = problem.layout
-    size = {
-        "n_rows": len(problem.folds[0].train),
-        "n_numbers": layout.n_numbers,
-        "n_categories": len(layout.n_codes),
-        "n_features": layout.n_numbers + sum(min(n, 8) for n in layout.n_codes),
-        "n_targets": problem.y.shape[1],
-        "n_folds": len(problem.folds),
-    }
-    # what stands around our own portfolio is offered to every strategy
-    prior = registry().get("strategy", "portfolio").facts.get("prior")
-    declared: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
-    for entry in registry():
-        if entry.kind in declared and entry.space:
-            declared[entry.kind][entry.name] = entry.space
-    return Space(dimensions, size, estimator.effort, problem.metric.name, prior, declared)
-
-
-def _search(
-    strategy: Callable[..., list[Candidate]],
-    stop: Callable[..., bool] | None,
-    space: Space,
-    problem: Problem,
-    estimator: Any,
-    on_progress: Callable[[Progress], None] | None,
-    watch: Watch,
-    plan: SearchPlan,
-    journal: Unkept,
-    asked: Stop,
-) -> list[Evaluated]:
-    done: list[Evaluated] = []
-    while not asked():
-        results = tuple(item.result for item in done)
-        ask = partial(strategy, space, results, estimator.n_candidates, problem.seed)
-        proposed = journal.proposal(len(done), ask)
-        if not proposed:
-            break
-        if not done:
-            watch.start(replace(plan, candidates=tuple(proposed)))
-        leaves = stop and partial(stop, space, results)
-        done += evaluate(
-            proposed, problem, len(done), on_progress, estimator.n_jobs, leaves, partial(watch.rung, results), journal,
-            asked,
-        )  # fmt: skip
-    if not done and not asked():
-        raise SearchError("the strategy proposed no candidate: give a larger space")
-    return done
-
-
 def _ensemble(
     results: SearchResults, evaluated: Sequence[Evaluated], problem: Problem, best: list[Part]
 ) -> tuple[SearchResults, list[Part]]:
@@ -317,10 +243,9 @@ def _ensemble(
     parts = held_out if len(rows) == sum(map(len, held_out)) else np.array_split(rows, len(held_out))
     predictions = np.stack([item.oof for item in usable if item.oof is not None])
     score, weight = problem.metric.score, problem.sample_weight
-    weights = greedy_weights(predictions[:, rows], problem.y[rows], None if weight is None else weight[rows], score)
+    prediction, scores, weights = cross_fitted(predictions, problem.y, weight, score, parts, problem.metric.of_squares)
     if np.count_nonzero(weights) < 2:
         return results, best
-    prediction, scores = cross_fitted(predictions, problem.y, weight, score, parts)
     rmse = as_metric(None).score
     chosen = {item.result.index: float(w) for item, w in zip(usable, weights, strict=True) if w > 0}
     row = CandidateResult(
@@ -333,22 +258,33 @@ def _ensemble(
 
 
 def _companions(
-    estimator: Any, problem: Problem, first_index: int, on_progress: Callable[[Progress], None] | None,
-    journal: Unkept, asked: Stop,
-) -> list[CandidateResult]:  # fmt: skip
+    estimator: Any,
+    problem: Problem,
+    limit: Limit | None,
+    again: RanPlan | None,
+    on_progress: Callable[[Progress], None] | None,
+    journal: Unkept,
+    asked: Stop,
+) -> list[CandidateResult]:
     if estimator.companions is None:
         return []
     entries = []
-    for name in registry().names("companion"):
+    for name in registry().names("companion") if again is None else again.companions:
         try:
             entries.append(registry().get("companion", name))
         except DuplicateNameError as error:  # nobody asked for it by name
             warnings.warn(f"{error}; it is left out", PluginLoadWarning, stacklevel=4)
-    results, _ = evaluate_companions(
-        entries, problem.numbers, problem.codes, problem.layout, problem.y, problem.sample_weight,
-        problem.folds, problem.metric.score, problem.seed, on_progress, journal, asked,
-    )  # fmt: skip
-    return [replace(result, index=first_index + i) for i, result in enumerate(results)]
+    results: list[CandidateResult] = []
+    for entry in entries:
+        late = limit is not None and time.perf_counter() >= limit.companions_until
+        if late and not journal.has(f"companion {entry.name}"):
+            break
+        found, _ = evaluate_companions(
+            [entry], problem.numbers, problem.codes, problem.layout, problem.y, problem.sample_weight,
+            problem.folds, problem.metric.score, problem.seed, on_progress, journal, asked,
+        )  # fmt: skip
+        results += found
+    return results
 
 
 def _note_results(

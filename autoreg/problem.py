@@ -35,6 +35,10 @@ class Problem:
         Whether every member draws a seed of its own, or all take `seed` itself.
     choose_epoch : bool
         Whether the best epoch is kept; otherwise all epochs run and the last one counts.
+    rungs : sequence of (float, float)
+        Points of progress, each with the share of a stack's candidates that stay from there on.
+    most_epochs : int
+        Where a stack may train on when time is left; 0 for the candidates' own.
     half : bool
         Whether matrix products are in bfloat16 while training; what is reported and saved is computed in `dtype`.
     """
@@ -51,6 +55,8 @@ class Problem:
     choose_epoch: bool = True
     dtype: torch.dtype = torch.float32
     half: bool = False
+    rungs: Sequence[tuple[float, float]] = ()
+    most_epochs: int = 0
     _statistics: dict[int, FoldStatistics] = field(default_factory=dict)
 
     def statistics(self, fold: int) -> FoldStatistics:

@@ -51,6 +51,52 @@ def warm_cosine(t: float) -> float:
     return t / 0.05 if t < 0.05 else cosine((t - 0.05) / 0.95)
 
 
+class Timeline:
+    """Which epoch is how far along its schedule. The end may move while training goes on.
+
+    Parameters
+    ----------
+    last : int
+        The epoch that training ends with.
+
+    Examples
+    --------
+    >>> line = Timeline(10)
+    >>> line.after(5), line.at(6, 1, 2)
+    (0.5, 0.55)
+    >>> line.move_end(5, 25)
+    >>> line.after(5), line.after(15), line.after(25)
+    (0.5, 0.75, 1.0)
+    """
+
+    def __init__(self, last: int) -> None:
+        self.last = last
+        self._epoch, self._t = 0, 0.0
+
+    def at(self, epoch: int, step: int, n_steps: int) -> float:
+        """Progress before a step, from 0, of an epoch, from 1."""
+        done, total = (epoch - 1 - self._epoch) * n_steps + step, (self.last - self._epoch) * n_steps
+        return self._t + (1 - self._t) * (done / total)
+
+    def after(self, epoch: int) -> float:
+        """Progress when an epoch is done."""
+        return self.at(epoch + 1, 0, 1) if epoch < self.last else 1.0
+
+    def move_end(self, epoch: int, last: int) -> None:
+        """Spread what is left after `epoch` over the epochs up to another last one."""
+        self._epoch, self._t, self.last = epoch, self.after(epoch), last
+
+    def passes(self, t: float, epoch: int) -> bool:
+        """Whether this epoch's end is the one nearest to progress t.
+
+        >>> [epoch for epoch in range(1, 31) if Timeline(30).passes(7 / 15, epoch)]
+        [14]
+        """
+        before, after = self.after(epoch - 1), self.after(epoch)
+        half = (after - before) / 2
+        return before + half < t <= after + half
+
+
 SCHEDULES: dict[str, Schedule] = {
     "constant": constant,
     "cosine": cosine,

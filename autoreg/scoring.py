@@ -94,6 +94,15 @@ class Metric:
             return False
         return "sample_weight" in parameters
 
+    @property
+    def of_squares(self) -> Callable[[Floats], Floats] | None:
+        """Scores (C,) from mean squared errors (C, O), where the metric follows from them; otherwise None.
+
+        >>> as_metric("rmse").of_squares(np.array([[4.0], [9.0]])), as_metric("mae").of_squares
+        (array([-2., -3.]), None)
+        """
+        return {DEFAULT: _negative_root, "neg_mean_squared_error": _negative}.get(self.name)
+
     def score(self, y: Floats, prediction: Floats, sample_weight: Floats | None = None) -> float:
         """Score predictions (N, O) of targets (N, O).
 
@@ -126,6 +135,14 @@ class Metric:
             return torch.tensor(values, dtype=torch.float64)
 
         return score
+
+
+def _negative_root(squares: Floats) -> Floats:
+    return -np.sqrt(squares).mean(axis=-1)
+
+
+def _negative(squares: Floats) -> Floats:
+    return -squares.mean(axis=-1)
 
 
 def as_metric(scoring: str | Callable[..., float] | None) -> Metric:

@@ -20,14 +20,15 @@ from autoreg.guards import blame, check_finite, check_rebuilt, look_at, stranger
 from autoreg.journal import Unkept
 from autoreg.limits import check_candidate
 from autoreg.member import Member, has_views
+from autoreg.pace import Pace
 from autoreg.parts import Recipe, resolve
 from autoreg.problem import Problem
 from autoreg.recall import is_kept, keep, recalled
 from autoreg.results import CandidateResult
 from autoreg.space import SEED, Candidate
 from autoreg.stacking import mix, signature
-from autoreg.threads import Stopped, side_by_side
-from autoreg.tracking import OnProgress, Tracker
+from autoreg.threads import Stopped, at_once, one_thread, side_by_side
+from autoreg.tracking import OnProgress, Tracker, seconds_per_epoch
 from autoreg.training import CandidateOutcome, Data, MemberSpec, OnEpoch, StackSpec, train_stack
 
 STACK_BYTES = 1 << 29
@@ -105,6 +106,7 @@ def evaluate(
     n_jobs: int | None = None,
     stop: Stop | None = None,
     on_ended: OnEnded | None = None,
+    pace: Pace | None = None,
     journal: Unkept | None = None,
     enough: Callable[[], bool] | None = None,
 ) -> list[Evaluated]:
@@ -126,6 +128,8 @@ def evaluate(
     on_ended : function, optional
         Called in this thread whenever further candidates have ended, with the results of all that have, in order. Equal
         candidates make equal calls.
+    pace : Pace or None
+        Who may move the last epochs of stacks; None leaves them where they are planned.
     journal : Unkept or None
         Where finished stacks are kept, and recalled from instead of being trained.
     enough : function or None
@@ -149,9 +153,9 @@ def evaluate(
             done[index] = _failed(index, candidate, problem, error)
     data = problem.data()
     stacks = list(_stacks(built))
+    specs = [_spec(stack, problem, stop) for stack in stacks]
     journal, enough = journal or Unkept(), enough or (lambda: False)
     journal.stacks(first_index, len(stacks))
-    specs = [_spec(stack, problem, stop) for stack in stacks]
     earlier = [place for place, stack in enumerate(stacks) if is_kept(stack, journal)]
     tracker = Tracker(specs, data, problem.metric.sign, on_progress, n_jobs, earlier)
 
@@ -159,20 +163,20 @@ def evaluate(
         def train(halt: threading.Event) -> list[Evaluated]:
             stack, cut = stacks[place], False
 
-            def on_epoch(epoch: int, outcomes: dict[int, CandidateOutcome]) -> bool:
+            def on_epoch(epoch: int, outcomes: dict[int, CandidateOutcome]) -> int | None:
                 nonlocal cut
                 if halt.is_set():
                     raise Stopped("the search was stopped")
                 tracker.on_epoch(place, epoch, outcomes)
                 cut = epoch < specs[place].max_epochs and enough()
-                return cut
+                return epoch if cut else pace.after(stack[0].index, epoch) if pace else None
 
-            evaluated = recalled(stack, journal, Evaluated)
+            evaluated = recalled(stack, journal, pace, Evaluated)
             if not evaluated and not enough():
                 evaluated = list(_train(stack, problem, data, on_epoch, stop))
                 if cut:
                     return [item for item in evaluated if not item.result.failure]
-                keep(stack, evaluated, journal)
+                keep(stack, evaluated, journal, pace)
             tracker.finished(place)
             return evaluated
 
@@ -180,6 +184,10 @@ def evaluate(
 
     # the longest first, so that no core waits long for the last
     order = sorted(range(len(stacks)), key=lambda place: -sum(item.work for item in stacks[place]))
+
+    if pace is not None:
+        plans = [(stacks[place][0].index, specs[place].max_epochs) for place in order if place not in earlier]
+        pace.begin([(first, epochs, max(epochs, problem.most_epochs)) for first, epochs in plans], at_once(n_jobs))
 
     def ended(evaluated: list[Evaluated]) -> None:
         journal.tell()
@@ -195,6 +203,15 @@ def evaluate(
         if item.index not in done:
             done[item.index] = _failed(item.index, item.recipe.candidate, problem, LEFT_OUT)
     return [done[index] for index in sorted(done)]
+
+
+def seconds_for(candidate: Candidate, problem: Problem) -> float:
+    """How long one core takes for an epoch of a candidate on all folds, measured on a few steps; NaN where it fails."""
+    try:
+        with fast_products(), one_thread():
+            return seconds_per_epoch(_spec([_build(0, candidate, problem)], problem), problem.data())
+    except Exception:  # a part that raises is reported when its turn comes
+        return float("nan")
 
 
 def _build(index: int, candidate: Candidate, problem: Problem) -> _Built:
@@ -281,6 +298,7 @@ def _spec(stack: Sequence[_Built], problem: Problem, stop: Stop | None = None) -
         problem.dtype,
         problem.half,
         None if stop is None else lambda index, curve: stop(candidates[index], curve),
+        problem.rungs,
     )
 
 

@@ -129,6 +129,25 @@ def short(value: Any) -> str:
 
 
 @dataclass(frozen=True)
+class Time:
+    """What a search with a time limit may still spend on networks.
+
+    Attributes
+    ----------
+    seconds : float
+    at_once : int
+        Stacks that train side by side, each on one core.
+    seconds_for : function
+        ``seconds_for(candidate)``: how long one core takes for one epoch of a candidate on all folds, measured; NaN
+        where that fails.
+    """
+
+    seconds: float
+    at_once: int
+    seconds_for: Callable[[Candidate], float]
+
+
+@dataclass(frozen=True)
 class Space:
     """What a strategy may draw from.
 
@@ -148,6 +167,8 @@ class Space:
         where the user gives nothing.
     declared : mapping
         Part -> name -> option -> values: the ``space`` that each thing was registered with.
+    time : Time or None
+        What the search may still spend; None where its size follows from the effort.
     """
 
     dimensions: tuple[Mapping[str, Any], ...]
@@ -156,6 +177,7 @@ class Space:
     scoring: str = ""
     prior: Callable[[Space, int], Sequence[Mapping[str, Any]]] | None = None
     declared: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    time: Time | None = None
 
     def options_of(self, part: str, value: Any) -> dict[str, Any]:
         """The options that a part declares to be worth a search, as dimensions.

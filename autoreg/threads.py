@@ -41,6 +41,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def at_once(n_jobs: int | None) -> int:
+    """How many functions `side_by_side` runs at once."""
+    return cores() if n_jobs is None or n_jobs < 1 else n_jobs
+
+
 def side_by_side(
     work: Sequence[Callable[[threading.Event], T]],
     n_jobs: int | None = None,
@@ -69,7 +74,7 @@ def side_by_side(
             return function(stop)
 
     hear = on_result or (lambda result: None)
-    many = cores() if n_jobs is None or n_jobs < 1 else n_jobs
+    many = at_once(n_jobs)
     if min(many, len(work)) < 2:
         return [_heard(alone(function), hear) for function in work]
     before = torch.get_num_threads()

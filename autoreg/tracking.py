@@ -10,7 +10,7 @@ import numpy as np
 
 from autoreg.inputs import Data
 from autoreg.results import Progress
-from autoreg.threads import cores, one_thread
+from autoreg.threads import at_once, one_thread
 from autoreg.training import CandidateOutcome, StackRun, StackSpec
 
 OnProgress = Callable[[Progress], None]
@@ -52,8 +52,7 @@ class Tracker:
         with one_thread():
             self.seconds = [stack.max_epochs * _seconds_per_epoch(stack, data) for stack in stacks]
         left = [s for s, share in zip(self.seconds, self.shares, strict=True) if not share]
-        at_once = max(1, min(len(left), cores() if n_jobs is None or n_jobs < 1 else n_jobs))
-        self.total = max([sum(left) / at_once, *left])
+        self.total = max([sum(left) / max(1, min(len(left), at_once(n_jobs))), *left])
         self.earlier = self._fraction()
         candidates_left = sum(count for place, count in enumerate(self.counts) if place not in recalled)
         if candidates_left or not recalled:

@@ -5,6 +5,7 @@ Knows tensors and functions, no names.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from autoreg.batches import Batches, EpochBatches, Order
 from autoreg.inputs import Data, Inputs
 from autoreg.member import Member, Point, has_views, step_buffers
 from autoreg.parameters import FlatParameters, Snapshot
-from autoreg.schedules import Schedule
+from autoreg.schedules import Schedule, Timeline
 from autoreg.stacking import keep_members, mapped_forwards, stack_modules
 from autoreg.updates import OptimizerPart, Updates, infer_roles
 
@@ -92,6 +93,9 @@ class StackSpec:
     stop : function or None
         ``stop(candidate, curve)``, asked after each epoch but the last: whether the candidate leaves before its time.
         Only with `choose_epoch`.
+    rungs : sequence of (float, float)
+        Points of progress in (0, 1), each with the share of the stack's candidates that there is room for from there
+        on: the best so far. Only with `choose_epoch`.
     """
 
     members: Sequence[MemberSpec]
@@ -102,6 +106,7 @@ class StackSpec:
     dtype: torch.dtype = torch.float32
     half: bool = False
     stop: Callable[[int, Sequence[float]], bool] | None = None
+    rungs: Sequence[tuple[float, float]] = ()
 
 
 @dataclass
@@ -117,7 +122,7 @@ class CandidateOutcome:
     scores : list of float
         Each member's.
     pruned : int
-        The epoch after which `stop` took it out; 0 when it did not.
+        The epoch after which `stop` or a rung took it out; 0 when none did.
     """
 
     candidate: int
@@ -134,7 +139,7 @@ class CandidateOutcome:
     pruned: int = 0
 
 
-OnEpoch = Callable[[int, dict[int, CandidateOutcome]], bool | None]
+OnEpoch = Callable[[int, dict[int, CandidateOutcome]], int | None]
 
 
 def train_stack(spec: StackSpec, data: Data, on_epoch: OnEpoch | None = None) -> list[CandidateOutcome]:
@@ -145,8 +150,9 @@ def train_stack(spec: StackSpec, data: Data, on_epoch: OnEpoch | None = None) ->
     spec : StackSpec
     data : Data
     on_epoch : function, optional
-        Called after each epoch with its number (from 1) and all outcomes so far by candidate. True ends the stack
-        there; with `choose_epoch` each candidate keeps its best epoch so far.
+        Called after each epoch with its number (from 1) and all outcomes so far by candidate. It may return another
+        last epoch: what is left of the schedule is then spread over the epochs up to there, and none is left where it
+        is not later than the present one.
 
     Returns
     -------
@@ -154,24 +160,23 @@ def train_stack(spec: StackSpec, data: Data, on_epoch: OnEpoch | None = None) ->
         In the order of the candidates' first members.
     """
     run = StackRun(spec, data)
-    for epoch in range(1, spec.max_epochs + 1):
+    epoch = 0
+    while run.members and epoch < run.timeline.last:
+        epoch += 1
         begin = time.perf_counter()
         train_loss = run.train_epoch(epoch)
         run.validate(epoch, train_loss)
         run.account(time.perf_counter() - begin)
-        ended = on_epoch is not None and on_epoch(epoch, run.outcomes)
-        if ended or not run.members:
-            break
+        last = on_epoch(epoch, run.outcomes) if on_epoch is not None else None
+        if last is not None:
+            run.end_with(epoch, last)
     run.finish()
     return list(run.outcomes.values())
 
 
-def wait_for(spec: StackSpec, best: int) -> float:
+def wait_for(patience: float, best: int, last: int) -> float:
     """How many epochs after its best one a candidate may go on."""
-    assert spec.patience is not None
-    if isinstance(spec.patience, float):
-        return max(spec.patience * best, spec.max_epochs / 5)
-    return spec.patience
+    return max(patience * best, last / 5) if isinstance(patience, float) else patience
 
 
 class StackRun:
@@ -182,6 +187,7 @@ class StackRun:
         keys = list(dict.fromkeys(member.optimizer.key for member in spec.members))
         self.spec = spec
         self.members = sorted(spec.members, key=lambda member: keys.index(member.optimizer.key))
+        self.timeline = Timeline(spec.max_epochs)
         self.data = data
         self.outcomes = {member.candidate: CandidateOutcome(member.candidate) for member in spec.members}
         stack = stack_modules([member.module for member in self.members], [m.seed for m in self.members])
@@ -279,8 +285,7 @@ class StackRun:
         for m, member in enumerate(self.members):
             key = steps[m], member.schedule
             if key not in factors:
-                total, done = self.spec.max_epochs * steps[m], (epoch - 1) * steps[m]
-                factors[key] = [member.schedule((done + s) / total) for s in range(steps[m])]
+                factors[key] = [member.schedule(self.timeline.at(epoch, s, steps[m])) for s in range(steps[m])]
             table[: steps[m], m] = np.multiply(factors[key], member.learning_rate)
         return torch.from_numpy(table).to(self.spec.dtype)
 
@@ -288,7 +293,7 @@ class StackRun:
         """Score all members, note what is best so far, and let candidates leave that failed or ran out of patience."""
         finite = torch.isfinite(train_loss).tolist()
         losses = train_loss.tolist()
-        last = epoch == self.spec.max_epochs
+        last = epoch == self.timeline.last
         scored = len(self.members[0].valid) > 0 and (self.spec.choose_epoch or last or self.spec.patience is not None)
         predictions, scores = self._score() if scored else (None, [float("nan")] * len(self.members))
         leaving = []
@@ -311,14 +316,47 @@ class StackRun:
             if (scored and better and self.spec.choose_epoch) or (last and not (self.spec.choose_epoch and scored)):
                 outcome.epoch, outcome.score = epoch, mean
                 self._note(outcome, places, predictions, scores)
-            elif self.spec.patience is not None and epoch - outcome.epoch >= wait_for(self.spec, outcome.epoch):
+            elif self._is_out_of_patience(epoch - outcome.epoch, outcome.epoch):
                 leaving += places
                 continue
             if self.spec.stop and self.spec.choose_epoch and not last and self.spec.stop(candidate, outcome.curve):
                 outcome.pruned = epoch
                 leaving += places
+        if scored and self.spec.choose_epoch and not last:
+            leaving += self._weakest(epoch, set(leaving))
         if leaving:
             self._leave(set(leaving))
+
+    def _is_out_of_patience(self, waited: int, best: int) -> bool:
+        patience = self.spec.patience
+        return patience is not None and waited >= wait_for(patience, best, self.timeline.last)
+
+    def _weakest(self, epoch: int, leaving: set[int]) -> list[int]:
+        """The places of those that a rung at this epoch leaves no room for."""
+        room = [share for t, share in self.spec.rungs if self.timeline.passes(t, epoch)]
+        if not room:
+            return []
+        left = {candidate: places for candidate, places in self._places().items() if places[0] not in leaving}
+        ranked = sorted(left, key=lambda candidate: -self.outcomes[candidate].score)
+        weakest = ranked[math.ceil(min(room) * len(self.outcomes)) :]
+        for candidate in weakest:
+            self.outcomes[candidate].pruned = epoch
+        return [m for candidate in weakest for m in left[candidate]]
+
+    def end_with(self, epoch: int, last: int) -> None:
+        """Move the end of training to another epoch; one that is over ends it now."""
+        if last > epoch:
+            self.timeline.move_end(epoch, last)
+            return
+        unnoted = {c: places for c, places in self._places().items() if self.outcomes[c].snapshot is None}
+        if unnoted:
+            # all epochs should have run, and the last one have counted: this is the last one now
+            scored = len(self.members[0].valid) > 0
+            predictions, scores = self._score() if scored else (None, [float("nan")] * len(self.members))
+            for candidate, places in unnoted.items():
+                self.outcomes[candidate].epoch = epoch
+                self._note(self.outcomes[candidate], places, predictions, scores)
+        self.timeline.last = epoch
 
     def _places(self) -> dict[int, list[int]]:
         """The places of each candidate's members in the stack."""

@@ -35,17 +35,17 @@ def test_weights_for_a_part_do_not_see_its_target(candidates):
     y, predictions = candidates
     parts = np.array_split(np.arange(300), 5)
     score = as_metric("rmse").score
-    before, _ = cross_fitted(predictions, y, None, score, parts)
+    before, _, _ = cross_fitted(predictions, y, None, score, parts)
     changed = y.copy()
     changed[parts[2]] += 100
-    after, _ = cross_fitted(predictions, changed, None, score, parts)
+    after, _, _ = cross_fitted(predictions, changed, None, score, parts)
     np.testing.assert_array_equal(before[parts[2]], after[parts[2]])
 
 
 def test_one_part_is_cross_fitted_too():
     rng = np.random.default_rng(0)
     y, predictions = rng.normal(size=(40, 1)), rng.normal(size=(30, 40, 1))
-    prediction, (found,) = cross_fitted(predictions, y, None, as_metric("rmse").score, [np.arange(40)])
+    prediction, (found,), _ = cross_fitted(predictions, y, None, as_metric("rmse").score, [np.arange(40)])
     assert np.isfinite(prediction).all()
     # nothing to be found in noise: selected and scored on the same rows it would look far better than zero
     weights = greedy_weights(predictions, y, None, as_metric("rmse").score)
@@ -70,6 +70,22 @@ def test_an_undefined_metric_leaves_the_first():
 
 def test_cross_fitted_predicts_every_row_once(candidates):
     y, predictions = candidates
-    prediction, scores = cross_fitted(predictions, y, None, as_metric("rmse").score, np.array_split(np.arange(300), 5))
+    prediction, scores, weights = cross_fitted(
+        predictions, y, None, as_metric("rmse").score, np.array_split(np.arange(300), 5)
+    )
     assert np.isfinite(prediction).all()
     assert len(scores) == 5
+    assert weights.sum() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("metric", ["rmse", "neg_mean_squared_error"])
+@pytest.mark.parametrize("n_outputs", [1, 3])
+def test_errors_products_select_what_the_rows_select(metric, n_outputs):
+    rng = np.random.default_rng(1)
+    y, weight = rng.normal(size=(200, n_outputs)), rng.uniform(0, 2, size=200)
+    predictions = np.stack([y + s * rng.normal(size=y.shape) for s in (0.5, 0.6, 0.7, 0.8, 3.0)])
+    metric = as_metric(metric)
+    by_rows = greedy_weights(predictions, y, weight, metric.score)
+    np.testing.assert_allclose(
+        by_rows, greedy_weights(predictions, y, weight, metric.score, of_squares=metric.of_squares)
+    )

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from exampletables import lay_out
 from pages import DOCS, commands, run_page
 
-from autoreg.builtins.strategies import EFFORT, EPOCHS
+from autoreg.builtins.portfolio import EFFORT, EPOCHS
 from autoreg.cli import autoreg
 
 GUIDES = ["choose-scoring-and-folds", "restrict-the-search", "save-and-load", "use-in-a-pipeline"]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import autoreg
 from autoreg import AutoRegressor, NeuralRegressor
-from autoreg.builtins.strategies import portfolio
+from autoreg.builtins.portfolio import portfolio
 from autoreg.cli import autoreg as command
 from autoreg.errors import OptionError
 from autoreg.gradients import GradientTransform, over_members

@@ -215,7 +215,8 @@ class _Subject:
 
     def learning_rate(self) -> None:
         params = _params(1)
-        low, high = (self.run(params, [rate], 3)[0] for rate in (1e-4, 1e-2))
+        # a warm-up, or an optimizer that gathers squared gradients first, may change nothing in its first steps
+        low, high = (self.run(params, [rate], 12)[0] for rate in (1e-4, 1e-2))
         moved = [sum(float((p[name] - params[name]).abs().sum()) for name in SHAPES) for p in (low, high)]
         if not moved[1] > moved[0]:
             raise Fault(

@@ -1,6 +1,6 @@
 """The stacked engine beside other ways to train the same networks: one run, one table for each size.
 
-    python examples/benchmarks/environments.py FOLDER
+    python examples/benchmarks/environments.py FOLDER skorch pytabkit
     python examples/benchmarks/engine.py --environments FOLDER [--sizes 2x64 3x256] [--systems NAME ...]
                                          [--repeat 3] [--json FILE] [--smoke]
 
@@ -17,17 +17,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import subprocess
 import sys
 from dataclasses import asdict, replace
-from datetime import date
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
+from running import cores, machine, python_of, run
 from systems import SYSTEMS, Job
 
 TITLES = {
@@ -45,26 +42,14 @@ THREADED = ("autoreg float32", "autoreg bfloat16", "pytabkit", "limit")
 """These share the cores by threads; the others by processes of one thread each."""
 
 
-def python_of(system: str, environments: Path | None) -> str:
-    name = ENVIRONMENT_OF.get(system)
-    if name is None or environments is None:
-        return sys.executable
-    return str(environments / name / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
-
-
-def run(system: str, job: Job, environments: Path | None) -> dict[str, Any]:
+def run_system(system: str, job: Job, environments: Path | None) -> dict[str, Any]:
     """What the system's process answers, or why there is no answer."""
-    python = python_of(system, environments)
-    environment = {**os.environ, "OMP_NUM_THREADS": str(job.jobs if system in THREADED else 1)}
-    command = [python, str(Path(__file__).with_name("systems.py")), system, json.dumps(asdict(job))]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    except FileNotFoundError:
-        return {"failure": "not installed"}
-    if done.returncode:
-        last = (done.stderr.splitlines() or [f"exit status {done.returncode}"])[-1]
-        return {"failure": "not installed" if last.startswith("ModuleNotFoundError") else last[:200]}
-    return json.loads(done.stdout.splitlines()[-1])
+    command = [
+        python_of(ENVIRONMENT_OF.get(system), environments), str(Path(__file__).with_name("systems.py")), system,
+        json.dumps(asdict(job)),
+    ]  # fmt: skip
+    done = run(command, {"OMP_NUM_THREADS": str(job.jobs if system in THREADED else 1)})
+    return {"failure": done.failure} if done.failure else done.answer
 
 
 def measure(job: Job, systems: list[str], repeat: int, environments: Path | None) -> dict[str, Any]:
@@ -74,7 +59,7 @@ def measure(job: Job, systems: list[str], repeat: int, environments: Path | None
         for name, own in answers.items():
             if not any("failure" in answer for answer in own):
                 print(f"{job.depth} x {job.width}, {turn + 1} of {repeat}: {name}", file=sys.stderr, flush=True)
-                own.append(run(name, job, environments))
+                own.append(run_system(name, job, environments))
     limits = [answer["limit"] for answer in answers.pop("limit")]
     rows = {}
     for name, own in answers.items():
@@ -131,21 +116,6 @@ def scores(measured: dict[str, Any]) -> str:
             f"\nLargest difference of a score to GridSearchCV(NeuralRegressor): {np.abs(both[0] - both[1]).max():.1e}"
         )
     return "\n".join(lines)
-
-
-def machine() -> str:
-    model = platform.processor() or platform.machine()
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        names = [
-            line.split(":", 1)[1].strip() for line in information.read_text().splitlines() if line[:10] == "model name"
-        ]
-        model = names[0] if names else model
-    return f"{model}, {cores()} cores, Python {platform.python_version()}, {date.today()}"
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def main() -> None:

@@ -16,8 +16,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
-import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
@@ -26,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from engine import machine
+from running import machine, run
 
 
 @dataclass(frozen=True)
@@ -136,15 +134,14 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def run(point: Point, repeat: int) -> dict[str, Any]:
+def run_point(point: Point, repeat: int) -> dict[str, Any]:
     """The fastest of several processes."""
-    command = [sys.executable, __file__, "--point", json.dumps(asdict(point))]
     answers = []
     for _ in range(repeat):
-        done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
-        if done.returncode:
-            raise SystemExit(f"{point} failed:\n{done.stderr}")
-        answers.append(json.loads(done.stdout.splitlines()[-1]))
+        done = run([sys.executable, __file__, "--point", json.dumps(asdict(point))])
+        if done.failure:
+            raise SystemExit(f"{point} failed: {done.failure}")
+        answers.append(done.answer)
     return min(answers, key=lambda answer: answer["seconds"])
 
 
@@ -231,7 +228,7 @@ def main() -> None:
         points = AXES[axis]
         if options.smoke:
             points = [replace(point, epochs=1, candidates=min(point.candidates, 8)) for point in points[:3]]
-        results[axis] = points, [run(point, options.repeat) for point in points]
+        results[axis] = points, [run_point(point, options.repeat) for point in points]
         print(table(axis, *results[axis]), flush=True)
         if options.json:
             options.json.write_text(json.dumps({"where": machine(), "axes": as_lists(results)}, indent=1))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from schedulefree import AdamWScheduleFree, RAdamScheduleFree, SGDScheduleFree
+from schedulefree import AdamWScheduleFree, RAdamScheduleFree, SGDScheduleFree  # type: ignore[import-untyped]
 
 from autoreg import from_torch_optim, hookimpl
 from autoreg.gradients import GradientTransform

@@ -69,9 +69,9 @@ class SearchLog:
             try:
                 self._add([*results.candidates, *results.companions])
                 self._summarise(results, model)
-                summary = {_key(name): value for name, value in self._summary(results).items()}
+                score = {f"cv_{self.metric}": self.sign * results.chosen.score}
                 parameters = {k: text_of(v) for k, v in parameters_of(results.best.candidate).items()}
-                self._ask(models.log, self._client, model, "model", self.run_id, summary, parameters)
+                self._ask(models.log, self._client, model, "model", self.run_id, score, parameters)
             except BaseException:
                 with suppress(Exception):
                     self._close("FAILED")
@@ -148,7 +148,7 @@ class SearchLog:
             "seconds": results.seconds,
         }
         for row in results.companions:
-            found[f"{_key(row.name)}_{self.metric}"] = self.sign * row.score
+            found[f"baselines/{_key(row.name)}_{self.metric}"] = self.sign * row.score
         return found
 
     def _batch(

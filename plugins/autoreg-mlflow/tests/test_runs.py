@@ -98,7 +98,7 @@ def test_a_search_is_one_run_with_one_below_for_each_candidate_and_companion(
     for row in results.companions:
         assert below[row.name]["tags"]["autoreg.kind"] == "companion"
         assert below[row.name]["metrics"]["cv_rmse"] == pytest.approx(-row.score)
-        assert top["metrics"][f"{row.name}_rmse"] == pytest.approx(-row.score)
+        assert top["metrics"][f"baselines/{row.name}_rmse"] == pytest.approx(-row.score)
 
 
 def test_a_score_that_is_no_error_keeps_its_sign_and_long_curves_are_whole(

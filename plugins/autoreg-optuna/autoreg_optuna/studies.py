@@ -72,15 +72,18 @@ def _outcome(result: CandidateResult) -> Any:
     return TrialState.PRUNED if result.facts.get("pruned") else TrialState.COMPLETE
 
 
-def notes(candidate: Candidate, result: CandidateResult | None = None) -> dict[str, Any]:
-    """What the dashboard shows of a candidate besides its parameters."""
-    found: dict[str, Any] = {"autoreg:candidate": f"{candidate.fingerprint:016x}", "model": candidate.label}
-    if result is not None:
-        found |= {"epoch": result.epoch, "seconds": round(result.seconds, 3)}
-        found |= (
-            {"failure": result.failure} if result.failure else {"scores": [float(score) for score in result.scores]}
-        )
-    return found
+def notes(candidate: Candidate) -> dict[str, Any]:
+    """What the dashboard shows of a candidate besides its parameters, before it is trained."""
+    return {"autoreg:candidate": f"{candidate.fingerprint:016x}", "model": candidate.label}
+
+
+def _outcome_notes(result: CandidateResult, space: Space) -> dict[str, Any]:
+    """What it shows afterwards too."""
+    assert result.candidate is not None
+    found = {**notes(result.candidate), "epoch": result.epoch, "seconds": round(result.seconds, 3)}
+    if result.failure:
+        return {**found, "failure": result.failure}
+    return {**found, "scores": [float(plain(score, space)) for score in result.scores]}
 
 
 def study_of(results: Sequence[CandidateResult], space: Space, spaces: Subspaces | None, sampler: Any) -> Study:
@@ -101,7 +104,7 @@ def study_of(results: Sequence[CandidateResult], space: Space, spaces: Subspaces
             optuna.create_trial(
                 state=state, params=params, distributions=spaces.distributions(params) if spaces else {},
                 value=None if state == optuna.trial.TrialState.FAIL else value, intermediate_values=curve,
-                user_attrs=notes(result.candidate, result),
+                user_attrs=_outcome_notes(result, space),
             )
         )  # fmt: skip
     return study
@@ -186,8 +189,7 @@ def _tell(study: Study, trial: FrozenTrial, result: CandidateResult, space: Spac
     """Finish a trial that the study holds as running."""
     from optuna.trial import TrialState
 
-    assert result.candidate is not None
-    for key, value in notes(result.candidate, result).items():
+    for key, value in _outcome_notes(result, space).items():
         study._storage.set_trial_user_attr(trial._trial_id, key, value)
     for epoch, value in _curve(result, space).items():
         study._storage.set_trial_intermediate_value(trial._trial_id, epoch, value)

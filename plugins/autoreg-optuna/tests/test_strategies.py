@@ -112,6 +112,7 @@ def test_finished_failed_and_pruned_trials_in_the_storage(storage: str) -> None:
         assert trial.user_attrs["model"] == result.candidate.label
         if not result.failure:
             assert trial.value == pytest.approx(-result.score)
+            assert trial.user_attrs["scores"] == pytest.approx([-score for score in result.scores])
             assert trial.intermediate_values == pytest.approx({e: -s for e, s in enumerate(result.curve, 1)})
             assert trial.params["learning_rate"] == result.candidate["learning_rate"]
     study = optuna.load_study(study_name="own", storage=storage)

@@ -89,19 +89,19 @@ def test_a_fit_predicts_with_the_averaged_weights() -> None:
     start = nn.Linear(2, 1)
     model = NeuralRegressor(
         network=nn.Linear(2, 1), encoding=None, target_scaling=None, loss="mse", optimizer="schedulefree_sgd",
-        schedule="constant", learning_rate=0.2, batch_size=40, max_epochs=30, random_state=0,
+        schedule="constant", learning_rate=0.2, batch_size=40, max_epochs=200, random_state=0,
     )  # fmt: skip
     first = model.set_params(max_epochs=1, learning_rate=1e-30).fit(x, y).to_torch()
     linear = next(layer for layer in first.modules() if isinstance(layer, nn.Linear))
     start.load_state_dict(linear.state_dict())
     optimizer = SGDScheduleFree(start.parameters(), lr=0.2)
-    for _ in range(30):
+    for _ in range(200):
         optimizer.train()
         optimizer.zero_grad()
         nn.functional.mse_loss(start(torch.from_numpy(x))[:, 0], torch.from_numpy(y)).backward()
         optimizer.step()
     optimizer.eval()
-    fitted = model.set_params(max_epochs=30, learning_rate=0.2).fit(x, y)
+    fitted = model.set_params(max_epochs=200, learning_rate=0.2).fit(x, y)
     with torch.no_grad():
         wanted = start(torch.from_numpy(x))[:, 0].numpy()
     assert fitted.predict(x) == pytest.approx(wanted, abs=1e-4)

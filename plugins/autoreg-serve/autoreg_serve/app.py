@@ -76,22 +76,25 @@ def build_app(served: Served, settings: Settings, together: int = TOGETHER) -> A
 
 def _add_paths(app: FastAPI, service: Service) -> None:
     @app.post(
-        "/predict", summary="Predict the rows of a table", response_class=Response,
-        openapi_extra=description.predict_operation(service.served),
+        "/predict", tags=["Model"], operation_id="predict", summary="Predict the rows of a table",
+        response_class=Response, openapi_extra=description.predict_operation(service.served),
     )  # fmt: skip
     async def predict(request: Request) -> Response:
         return await service.predict(request)
 
-    @app.get("/model", summary="What the model is and how good it was")
+    @app.get("/model", tags=["Model"], operation_id="model", summary="What the model is and how good it was")
     async def model() -> dict[str, Any]:
         return service.card
 
-    @app.get("/health", summary="Whether the service can answer")
+    @app.get("/health", tags=["Service"], operation_id="health", summary="Whether the service can answer")
     async def health() -> JSONResponse:
         well = service.predictor.is_alive
         return JSONResponse({"status": "ok" if well else "the predictor ended"}, 200 if well else 503)
 
-    @app.get("/metrics", summary="Counts and times, for Prometheus", response_class=Response)
+    @app.get(
+        "/metrics", tags=["Service"], operation_id="metrics", summary="Counts and times, for Prometheus",
+        response_class=Response,
+    )  # fmt: skip
     async def metrics() -> Response:
         return Response(service.metrics.text(), media_type=MEDIA_TYPE)
 

@@ -1,0 +1,185 @@
+"""The rounds of a search: a strategy proposes, candidates are trained, until it has no more or the time is up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from autoreg.errors import OptionError, SearchError, unknown
+from autoreg.guards import Asked
+from autoreg.journal import Unkept
+from autoreg.observers import Watch
+from autoreg.pace import AsBefore, ByClock, seconds_of
+from autoreg.plans import RanPlan
+from autoreg.plugins import registry
+from autoreg.problem import Problem
+from autoreg.registry import option_names
+from autoreg.results import Progress, SearchPlan
+from autoreg.search import Evaluated, evaluate, seconds_for
+from autoreg.space import PARTS, Candidate, Space, Time, as_dimensions, short
+from autoreg.threads import at_once
+
+NAME_LISTS = {
+    "encodings": "encoding", "networks": "network", "activations": "activation",
+    "optimizers": "optimizer", "losses": "loss",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A time limit, on the clock of `time.perf_counter`.
+
+    Attributes
+    ----------
+    seconds : float
+    companions_until, networks_until : float
+        When no further companion starts, and when the networks stop.
+    """
+
+    seconds: float
+    companions_until: float
+    networks_until: float
+
+    @classmethod
+    def of(cls, limit: float | str, begin: float, n_rows: int) -> Limit:
+        """What a limit that began to count at `begin` leaves for a table of so many rows."""
+        seconds = seconds_of(limit)
+        # choosing, saving and ending come after the networks
+        after = AFTER + AFTER_SHARE * seconds + AFTER_ROW * n_rows
+        return cls(seconds, begin + COMPANIONS_SHARE * seconds, begin + max(0.3 * seconds, seconds - after))
+
+
+COMPANIONS_SHARE = 0.25
+"""Share of a time limit after which no further companion starts."""
+
+AFTER, AFTER_SHARE, AFTER_ROW = 0.7, 0.02, 2e-5
+"""Seconds, share of the limit, and seconds a row, kept for what comes after the networks."""
+
+
+class Rounds:
+    """One search.
+
+    Parameters
+    ----------
+    strategy : function
+    stop : function or None
+        The strategy's.
+    problem : Problem
+    estimator : AutoRegressor
+    limit : Limit or None
+    again : RanPlan or None
+        A plan to repeat; `strategy` then proposes what it holds.
+    journal : Unkept or None
+    enough : function or None
+        Whether to end now with what there is.
+    """
+
+    def __init__(
+        self,
+        strategy: Callable[..., list[Candidate]],
+        stop: Callable[..., bool] | None,
+        problem: Problem,
+        estimator: Any,
+        limit: Limit | None = None,
+        again: RanPlan | None = None,
+        journal: Unkept | None = None,
+        enough: Callable[[], bool] | None = None,
+    ) -> None:
+        self.journal, self.enough = journal or Unkept(), enough or (lambda: False)
+        self.strategy, self.stop, self.problem, self.estimator = strategy, stop, problem, estimator
+        self.limit, self.again = limit, again
+        self.pace: ByClock | AsBefore | None = again.pace if again else None
+        if limit is not None:
+            self.pace = ByClock(limit.networks_until)
+        self._proposed: list[list[Candidate]] = []
+
+    def run(self, on_progress: Callable[[Progress], None] | None, watch: Watch, plan: SearchPlan) -> list[Evaluated]:
+        """Train what the strategy proposes.
+
+        Raises
+        ------
+        SearchError
+            When it proposes nothing at all.
+        """
+        space, jobs = space_of(self.estimator, self.problem), self.estimator.n_jobs
+        done: list[Evaluated] = []
+        while not self.enough():
+            results = tuple(item.result for item in done)
+            if self.limit is not None:
+                left = self.limit.networks_until - time.perf_counter()
+                if done and left <= 0 and not self.journal.has_proposal(len(done)):
+                    break
+                space = replace(space, time=Time(left, at_once(jobs), partial(seconds_for, problem=self.problem)))
+            ask = partial(self.strategy, space, results, self.estimator.n_candidates, self.problem.seed)
+            proposed = self.journal.proposal(len(done), ask)
+            if not proposed:
+                break
+            if not done:
+                watch.start(replace(plan, candidates=tuple(proposed)))
+            self._proposed.append(list(proposed))
+            leaves = self.stop and partial(self.stop, space, results)
+            done += evaluate(
+                proposed, self.problem, len(done), on_progress, jobs, leaves, partial(watch.rung, results), self.pace,
+                self.journal, self.enough,
+            )  # fmt: skip
+        if not done and not self.enough():
+            raise SearchError("the strategy proposed no candidate: give a larger space")
+        return done
+
+    def ran(self, companions: list[str]) -> RanPlan:
+        """What was done, for the model to keep."""
+        seconds = self.again.time_limit if self.again else self.limit.seconds if self.limit else None
+        moves = self.pace.moves if self.pace else {}
+        return RanPlan(self._proposed, companions, "bfloat16" if self.problem.half else "float32", moves, seconds)
+
+
+def strategy_of(
+    estimator: Any, again: RanPlan | None = None
+) -> tuple[Callable[..., list[Candidate]], Mapping[str, Any]]:
+    """The strategy's function with its options, and what it says of itself; of a plan to repeat, what it proposed."""
+    value, options = estimator.strategy, estimator.strategy_options or {}
+    if not isinstance(options, Mapping):
+        raise OptionError(f"strategy_options={options!r}: give a dict of options")
+    entry = None if callable(value) else registry().get("strategy", value)
+    propose, facts = (entry.thing, dict(entry.facts)) if entry else (value, {})
+    known = option_names(propose, 4)
+    for name in options:
+        if known is not None and name not in known:
+            raise OptionError(
+                unknown(f"option of strategy {short(value)}", name, known)
+                if known
+                else f"strategy {short(value)} takes no options: remove '{name}'"
+            )
+    if options and "stop" in facts:
+        facts["stop"] = partial(facts["stop"], **options)
+    asked = again.propose if again else partial(propose, **options)
+    return Asked(asked, short(value), entry), facts
+
+
+def space_of(estimator: Any, problem: Problem) -> Space:
+    """The user's space with the name lists as further dimensions."""
+    lists = {
+        parameter: list(getattr(estimator, option))
+        for option, parameter in NAME_LISTS.items()
+        if getattr(estimator, option) is not None
+    }
+    dimensions = tuple({**lists, **alternative} for alternative in as_dimensions(estimator.space))
+    layout = problem.layout
+    size = {
+        "n_rows": len(problem.folds[0].train),
+        "n_numbers": layout.n_numbers,
+        "n_categories": len(layout.n_codes),
+        "n_features": layout.n_numbers + sum(min(n, 8) for n in layout.n_codes),
+        "n_targets": problem.y.shape[1],
+        "n_folds": len(problem.folds),
+    }
+    # what stands around our own portfolio is offered to every strategy
+    prior = registry().get("strategy", "portfolio").facts.get("prior")
+    declared: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
+    for entry in registry():
+        if entry.kind in declared and entry.space:
+            declared[entry.kind][entry.name] = entry.space
+    return Space(dimensions, size, estimator.effort, problem.metric.name, prior, declared)
