@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -169,6 +170,20 @@ def test_what_is_finished_is_recalled(given: Any, tmp_path: Path, monkeypatch: p
     again = search(run_dir=tmp_path / "run", **given).fit(X, Y)
     assert what_was_found(again) == what_was_found(first)
     assert again.results_.seconds > first.results_.seconds
+
+
+def test_a_search_by_the_clock_is_recalled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"strategy": "portfolio", "space": {"network__width": [16]}, "time_limit": 3, "run_dir": tmp_path / "run"}
+    first = search(**given).fit(X, Y)
+    plan = first.model_.manifest["plan"]
+    monkeypatch.setattr("autoreg.search.train_stack", no_training)
+    monkeypatch.setattr("autoreg.companions.fit_companion", no_training)
+    journal = tmp_path / "run" / "journal"
+    spent = max(json.loads(line[9:])["elapsed"] for line in journal.read_bytes().splitlines())
+    assert 0 < spent < 10
+    again = search(**given).fit(X, Y)  # its time is up, and nothing that was done in it is lost
+    assert what_was_found(again) == what_was_found(first)
+    assert again.model_.manifest["plan"] == plan
 
 
 def test_a_journal_changes_nothing(tmp_path: Path) -> None:
