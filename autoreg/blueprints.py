@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,15 +23,13 @@ from autoreg.encoding import FoldStatistics, TableLayout
 from autoreg.errors import ModelFileError, PluginError, PluginVersionWarning, UnknownNameError, one_line
 from autoreg.manifest import KEPT, as_json, has_label
 from autoreg.member import Member, Point
+from autoreg.modelparts import Part
 from autoreg.parts import POINTS, activation_factory, loss_facts, resolve
 from autoreg.plugins import OURS, SESSION, registry
 from autoreg.registry import Owner
 from autoreg.space import Candidate, short
 from autoreg.stacking import drawing
 from autoreg.strictjson import quoted
-
-if TYPE_CHECKING:
-    from autoreg.model import Part
 
 FREE_ELEMENTS, FREE_TENSORS, FREE_COLUMNS = 2_000_000, 10_000, 10_000
 """What a part may ask torch for while it is built, beside some times what the file holds for it."""
@@ -49,9 +47,7 @@ def describe_part(part: Part) -> dict[str, Any]:
     for kind in (*KEPT, "loss", "optimizer"):
         value = candidate[kind]
         if isinstance(value, str):
-            owner = registry().get(kind, value).owner
-            owners[kind] = {"name": value, "plugin": owner.plugin, "distribution": owner.distribution,
-                            "version": owner.version}  # fmt: skip
+            owners[kind] = as_owner(value, registry().get(kind, value).owner)
         parameters.setdefault(kind, as_json(value))
     if not isinstance(candidate["network"], str):
         parameters["network"] = _described(part.template.network, candidate["network"])
@@ -66,6 +62,11 @@ def describe_part(part: Part) -> dict[str, Any]:
         "outputs_per_target": part.outputs_per_target,
         "point": part.point if isinstance(part.point, (str, type(None))) else {"loss": as_json(candidate["loss"])},
     }
+
+
+def as_owner(name: str, owner: Owner) -> dict[str, str]:
+    """A part's name and whose it is, as plain data."""
+    return {"name": name, "plugin": owner.plugin, "distribution": owner.distribution, "version": owner.version}
 
 
 def _described_activation(value: Any, options: Mapping[str, Any]) -> Any:
@@ -103,18 +104,9 @@ class OwnCode:
         return cls(several(network), several(activation))
 
 
-@dataclass(frozen=True)
-class Rebuilt:
-    """What `rebuild` makes of a part's description."""
-
-    candidate: Candidate
-    template: Member
-    point: str | Point | None
-
-
 def rebuild(
     described: Mapping[str, Any], layout: TableLayout, n_targets: int, tensors: Mapping[str, Tensor], own: OwnCode
-) -> Rebuilt:
+) -> Part:
     """Build what `describe_part` wrote down, from a manifest that `check_manifest` has passed.
 
     Parameters
@@ -133,7 +125,7 @@ def rebuild(
         When a part is not installed or not given, cannot be built, or does not fit the tensors.
     """
     given = described["parameters"]
-    _check_owners(described["owners"])
+    check_owners(described["owners"])
     point = _point(described)
     rest = {name: value for name, value in given.items() if name.split("__")[0] not in KEPT}
     fitting: list[tuple[bool, Candidate, Member]] = []
@@ -158,7 +150,9 @@ def rebuild(
         raise ModelFileError(
             f"{len(best)} of the networks or activations given fit {quoted(described['label'])}: give one"
         )
-    return Rebuilt(best[0][1], best[0][2], point)
+    _, candidate, template = best[0]
+    outputs, weight = described["outputs_per_target"], float(described["weight"])
+    return Part(candidate, template, dict(tensors), point, outputs, weight)
 
 
 def _point(described: Mapping[str, Any]) -> str | Point | None:
@@ -167,7 +161,7 @@ def _point(described: Mapping[str, Any]) -> str | Point | None:
         raise ModelFileError(f"the model names an unknown link {quoted(point)}; known: {', '.join(POINTS)}")
     if not isinstance(point, Mapping):
         return point
-    _check_owners(described["owners"], ("loss",))
+    check_owners(described["owners"], ("loss",))
     try:
         entry = registry().get("loss", point["loss"])
         facts = loss_facts(entry, Candidate(described["parameters"]).options("loss"))
@@ -245,7 +239,7 @@ def _is_missing(value: Any) -> bool:
     return inspect.isclass(value) and issubclass(value, Missing)
 
 
-def _check_owners(owners: Mapping[str, Mapping[str, str]], kinds: Sequence[str] = KEPT) -> None:
+def check_owners(owners: Mapping[str, Mapping[str, str]], kinds: Sequence[str] = KEPT) -> None:
     """Say what to install when a part's plugin is not here. Losses and optimizers are not needed, but for a link."""
     for kind in kinds:
         if kind not in owners:
@@ -289,7 +283,7 @@ def tell_other_versions(members: Iterable[Mapping[str, Any]]) -> None:
     """
     told = set()
     for described in members:
-        kinds = (*KEPT, "loss") if isinstance(described["point"], Mapping) else KEPT
+        kinds = ("companion", *KEPT, "loss") if isinstance(described.get("point"), Mapping) else ("companion", *KEPT)
         for kind in kinds:
             if kind not in described["owners"]:
                 continue
@@ -356,7 +350,7 @@ def _build(
         except Exception:  # code that reads a value while it is built cannot do without memory
             pass
         else:
-            _check_tensors(outline, tensors, described["n_members"])
+            check_tensors(outline, tensors, described["n_members"])
         with Budget(tensors):
             template = recipe.make_member(statistics, *scale, 0)
     except ModelFileError:
@@ -365,22 +359,30 @@ def _build(
         raise ModelFileError(
             f"{quoted(described['label'])} cannot be built as the model says: {one_line(error)}"
         ) from error
-    _check_tensors(template, tensors, described["n_members"])
+    check_tensors(template, tensors, described["n_members"])
     return template
 
 
-def _check_tensors(outline: Member, tensors: Mapping[str, Tensor], n_members: int) -> None:
-    expected = outline.state_dict()
+def check_tensors(outline: Member, tensors: Mapping[str, Tensor], n_members: int) -> None:
+    """Raise `ModelFileError` unless a part's tensors, (F, ...), are those of its member."""
+    expected = {name: ((n_members, *tensor.shape), tensor.dtype) for name, tensor in outline.state_dict().items()}
+    compare_tensors(expected, tensors, "network")
+
+
+def compare_tensors(
+    expected: Mapping[str, tuple[tuple[int, ...], torch.dtype]], tensors: Mapping[str, Tensor], what: str
+) -> None:
+    """Raise `ModelFileError` unless tensors have the names, shapes and kinds that a part needs."""
     for name in sorted({*expected, *tensors}):
         if name not in expected:
-            raise ModelFileError(f"the model has a tensor {quoted(name)} that its network has no use for")
+            raise ModelFileError(f"the model has a tensor {quoted(name)} that its {what} has no use for")
         if name not in tensors:
-            raise ModelFileError(f"the model has no tensor {quoted(name)}, which its network needs")
-        wanted, found = (n_members, *expected[name].shape), tuple(tensors[name].shape)
+            raise ModelFileError(f"the model has no tensor {quoted(name)}, which its {what} needs")
+        (wanted, dtype), found = expected[name], tuple(tensors[name].shape)
         if wanted != found:
-            raise ModelFileError(f"the model's tensor {quoted(name)} has shape {found}, its network needs {wanted}")
-        kinds = [tensor.dtype.is_floating_point or tensor.dtype for tensor in (expected[name], tensors[name])]
+            raise ModelFileError(f"the model's tensor {quoted(name)} has shape {found}, its {what} needs {wanted}")
+        kinds = [kind.is_floating_point or kind for kind in (dtype, tensors[name].dtype)]
         if kinds[0] != kinds[1]:
             raise ModelFileError(
-                f"the model's tensor {quoted(name)} is {tensors[name].dtype}, its network needs {expected[name].dtype}"
+                f"the model's tensor {quoted(name)} is {tensors[name].dtype}, its {what} needs {dtype}"
             )

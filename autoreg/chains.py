@@ -28,10 +28,19 @@ class Inner(NamedTuple):
         ``forward(x) -> (y, kept)``; x is its own to overwrite; `kept` is what `backward` needs.
     backward : function
         ``backward(gradient, kept) -> gradient``; the gradient is its own to overwrite.
+    in_place : bool
+        Whether `forward` may overwrite x.
+    parameters : tuple of Parameter
+        What the layer learns.
+    slopes : function
+        ``slopes(gradient, kept)``, called before `backward`: a gradient for each parameter.
     """
 
     forward: Callable[[Tensor], tuple[Tensor, Any]]
     backward: Callable[[Tensor, Any], Tensor]
+    in_place: bool = True
+    parameters: tuple[nn.Parameter, ...] = ()
+    slopes: Callable[[Tensor, Any], tuple[Tensor, ...]] = lambda gradient, kept: ()
 
 
 UNCHANGED = Inner(lambda x: (x, None), lambda gradient, kept: gradient)
@@ -46,7 +55,7 @@ def _kept_output(forward: Callable[[Tensor], Tensor], backward: Callable[[Tensor
 
 
 def _kept_input(forward: Callable[[Tensor], Tensor], backward: Callable[[Tensor, Tensor], Tensor]) -> Inner:
-    return Inner(lambda x: (forward(x), x), backward)
+    return Inner(lambda x: (forward(x), x), backward, in_place=False)
 
 
 def _relu_(x: Tensor) -> Tensor:
@@ -61,15 +70,16 @@ def _relu_backward(gradient: Tensor, y: Tensor) -> Tensor:
     return aten.threshold_backward.grad_input(gradient, y, 0, grad_input=gradient)
 
 
-def _inner(layer: nn.Module) -> Inner | None:
+def inner_of(layer: nn.Module) -> Inner | None:
     """How a layer runs within a run; None where it has to stand by itself."""
     if layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks:
         return None
     make = _INNER.get(type(layer))
     if make is not None:
         return make(layer)
-    offered = getattr(layer, "inner", None) if vars(type(layer)).get("leading_axes") else None
-    return offered() if offered is not None else None
+    # asked of the class: a layer of this name within it is another thing
+    offered = getattr(type(layer), "inner", None) if vars(type(layer)).get("leading_axes") else None
+    return offered(layer) if offered is not None else None
 
 
 _INNER: dict[type[nn.Module], Callable[[Any], Inner | None]] = {
@@ -113,7 +123,7 @@ class ChainForward:
             if type(layer) is nn.Linear and not (layer._forward_hooks or layer._forward_pre_hooks):
                 run.append(Step(layer, ()))
                 continue
-            inner = _inner(layer) if run else None
+            inner = inner_of(layer) if run else None
             if inner is not None:
                 if inner is not UNCHANGED:
                     run[-1] = Step(run[-1].linear, (*run[-1].inner, inner))
@@ -126,13 +136,18 @@ class ChainForward:
 
 def run_layers(steps: Sequence[Step], x: Tensor) -> Tensor:
     """Apply a run to x, (M, ..., D)."""
-    parameters = [p for step in steps for p in (step.linear.weight, step.linear.bias) if p is not None]
+    parameters = [p for step in steps for p in _parameters(step)]
     flat = x.reshape(x.shape[0], -1, x.shape[-1])
     if torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in parameters)):
         out = _Run.apply(steps, flat, *parameters)
     else:
         out, _ = _forward(steps, flat)
     return out.view(*x.shape[:-1], out.shape[-1])
+
+
+def _parameters(step: Step) -> list[Any]:
+    own = [p for p in (step.linear.weight, step.linear.bias) if p is not None]
+    return [*own, *(p for layer in step.inner for p in layer.parameters)]
 
 
 def _forward(steps: Sequence[Step], x: Tensor) -> tuple[Tensor, list[tuple[Tensor, list[Any]]]]:
@@ -185,14 +200,15 @@ class _Run(torch.autograd.Function):
             if inner and not own:
                 gradient = gradient.clone(memory_format=torch.contiguous_format)
             for layer, note in zip(reversed(inner), reversed(notes), strict=True):
+                found += reversed(layer.slopes(gradient, note))
                 gradient = layer.backward(gradient, note)
             weight, bias = _weight(linear), linear.bias
             if bias is not None:
-                found.append(_bias_gradient(gradient, bias) if bias.requires_grad else None)
+                found.append(sum_rows(gradient, bias) if bias.requires_grad else None)
             found.append(_weight_gradient(gradient, x, weight) if weight.requires_grad else None)
             if step is first and not ctx.needs_input_grad[1]:
                 return (None, None, *reversed(found))
-            gradient, own = _input_gradient(gradient, weight), True
+            gradient, own = _input_gradient(gradient, weight, x), True
         return (None, gradient.to(ctx.dtype), *reversed(found))
 
 
@@ -206,19 +222,28 @@ def _weight_gradient(gradient: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     return (torch.bmm(x.mT, gradient) if place is None else torch.bmm(x.mT, gradient, out=place.mT)).mT
 
 
-def _bias_gradient(gradient: Tensor, bias: Tensor) -> Tensor:
-    place: Tensor | None = _place(bias)
+def sum_rows(gradient: Tensor, parameter: Tensor) -> Tensor:
+    """(M, R, H) to (M, H), in the memory that the parameter names for it where there is one."""
+    place: Tensor | None = _place(parameter)
+    if gradient.dtype == torch.bfloat16 and gradient.shape[2] > 1:
+        # a sum in another precision writes all that it adds up in that precision first
+        ones = gradient.new_ones(()).expand(len(gradient), 1, gradient.shape[1])
+        total = torch.bmm(ones, gradient).squeeze(1)
+        return total.to(parameter.dtype) if place is None else place.copy_(total)
     if place is None:
-        return gradient.sum(1, dtype=bias.dtype)
-    return torch.sum(gradient, 1, dtype=bias.dtype, out=place)
+        return gradient.sum(1, dtype=parameter.dtype)
+    return torch.sum(gradient, 1, dtype=parameter.dtype, out=place)
 
 
-def _input_gradient(gradient: Tensor, weight: Tensor) -> Tensor:
+def _input_gradient(gradient: Tensor, weight: Tensor, x: Tensor) -> Tensor:
+    """(M, R, D), laid out as the input x is."""
     if weight.shape[1] == 1 and gradient.dtype != torch.bfloat16:
         return gradient * weight
     if gradient.dtype == torch.float32 and onednn_multiplies() and not weight.mT.is_contiguous():
         # oneDNN would copy strided matrices entry by entry
         weight = weight.mT.contiguous().mT
+    if x.mT.is_contiguous() and not x.is_contiguous():
+        return torch.bmm(weight.mT, gradient.mT).mT
     return torch.bmm(gradient, weight)
 
 

@@ -6,14 +6,17 @@ import shlex
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from autoreg.completion import dimensions, names_of
 from autoreg.console import STARTED, print_json, say
 from autoreg.errors import OptionError, SearchError
 from autoreg.options import force_option, json_option, load_with, plugin_option, reading, reading_options
+from autoreg.space import COMPANIONS
 
 if TYPE_CHECKING:
     from autoreg.results import SearchResults
@@ -125,10 +128,10 @@ PARTS = ("encoding", "network", "activation", "optimizer", "loss")
 @click.option("--candidates", type=click.IntRange(1), metavar="N", help="How many networks to try.")
 @click.option(
     "--companions",
-    type=click.Choice(["compare", "none"]),
-    default="compare",
+    type=click.Choice(["compare", "include", "none"]),
+    default=COMPANIONS,
     show_default=True,
-    help="Whether simple models run on the same folds, as baselines.",
+    help="Whether trees and simple models run on the same folds: as baselines, or to help in the model.",
 )
 @click.option(
     "--seed",
@@ -184,7 +187,7 @@ def fit(
     estimator = _estimator(search, space, companions, seed, verbose=not quiet, plugins=plugins)
     estimator._begin = STARTED
     if replay is not None:
-        _repeat(estimator, replay)
+        seed, folds = _repeat(estimator, replay)
 
     from autoreg.journal import remove
     from autoreg.report import card
@@ -300,14 +303,26 @@ def _estimator(
     )  # fmt: skip
 
 
-def _repeat(estimator: Any, model: str) -> None:
-    """Have the search of a model repeated; what it was asked for takes the place of what was not given here."""
+REPEATED = {"seed": "random_state", "metric": "scoring", "companions": "companions", "strategy": "strategy"}
+"""Options that a replay takes from the model where the command line is silent, by the estimator's name for them."""
+
+
+def _repeat(estimator: Any, model: str) -> tuple[int, int]:
+    """Have the search of a model repeated; its seed and its number of folds, unless others are given."""
+    from autoreg.manifest import is_count, is_object, read_field
     from autoreg.persistence import read_manifest
     from autoreg.plans import plan_of
 
-    manifest = read_manifest(model)
+    manifest = read_manifest(Path(model))
     estimator._again = plan_of(manifest)
-    estimator.set_params(random_state=manifest["seed"], scoring=manifest["scoring"])
+    before = read_field(read_field(manifest, "estimator", is_object, "an object"), "parameters", is_object, "an object")
+    context = click.get_current_context()
+    for option, name in REPEATED.items():
+        if context.get_parameter_source(option) is not ParameterSource.COMMANDLINE:
+            estimator.set_params(**{name: before.get(name)})
+    given = context.get_parameter_source("folds") is ParameterSource.COMMANDLINE
+    folds = context.params["folds"] if given else read_field(manifest, "n_folds", is_count, "a number of folds")
+    return estimator.random_state, folds
 
 
 def _read_task(table: str, roles: Roles, reading_options: dict[str, Any], drop_missing_target: bool) -> Task:

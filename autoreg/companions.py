@@ -7,8 +7,9 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,15 +18,18 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import ThreadpoolController
+from torch import nn
 
 from autoreg.encoding import TableLayout
 from autoreg.errors import one_line
 from autoreg.folds import Fold
 from autoreg.guards import blame
 from autoreg.journal import Unkept
+from autoreg.modelparts import CompanionPart, TargetModules
 from autoreg.recall import as_kept
-from autoreg.registry import Entry
+from autoreg.registry import Entry, option_names
 from autoreg.results import CandidateResult, Progress
+from autoreg.scoring import Objective
 
 Floats = NDArray[np.float64]
 Scorer = Callable[[Floats, Floats, Floats | None], float]
@@ -33,6 +37,53 @@ Scorer = Callable[[Floats, Floats, Floats | None], float]
 
 MANY_VALUES = 200_000
 """Values of a table that are worth several threads."""
+
+
+@dataclass
+class EvaluatedCompanion:
+    """A companion after its fits.
+
+    Attributes
+    ----------
+    result : CandidateResult
+    oof : array, (N, O), or None
+        Out-of-fold predictions: the mean where a row was held out several times, NaN where never. None for one that
+        failed.
+    members : list of TargetModules
+        One a fold; empty where it cannot be made of tensors.
+    obstacle : str
+        Why it can be no part of a model; empty where it can.
+    """
+
+    result: CandidateResult
+    entry: Entry
+    oof: Floats | None = None
+    members: list[TargetModules] = field(default_factory=list)
+    obstacle: str = ""
+
+    def part(self, weight: float = 1.0) -> CompanionPart:
+        """The companion as part of a model."""
+        assert self.members
+        return CompanionPart(self.entry.name, self.entry.owner, self.members, weight)
+
+    def as_kept(self) -> dict[str, Any]:
+        """What a journal keeps of it."""
+        members = [
+            {"options": [dict(cast(Any, module).options) for module in member], "state": member.state_dict()}
+            for member in self.members
+        ]
+        return {"result": as_kept(self.result), "oof": self.oof, "members": members, "obstacle": self.obstacle}
+
+    @classmethod
+    def recalled(cls, entry: Entry, kept: Mapping[str, Any]) -> EvaluatedCompanion:
+        """From what `as_kept` gave."""
+        members = []
+        for one in kept["members"]:
+            member = TargetModules([module_class(entry)(**options) for options in one["options"]])  # type: ignore[misc]
+            member.load_state_dict(one["state"])
+            members.append(member.eval())
+        result = CandidateResult(candidate=None, **kept["result"])
+        return cls(result, entry, kept["oof"], members, kept["obstacle"])
 
 
 def evaluate_companions(
@@ -46,9 +97,10 @@ def evaluate_companions(
     scorer_fn: Scorer,
     seed: int = 0,
     on_progress: Callable[[Progress], None] | None = None,
+    objective: Objective | None = None,
     journal: Unkept | None = None,
     enough: Callable[[], bool] | None = None,
-) -> tuple[list[CandidateResult], dict[str, Floats]]:
+) -> list[EvaluatedCompanion]:
     """Fit every companion on every fold.
 
     One that raises, or predicts NaN, is a failed result with the reason; the others go on.
@@ -66,6 +118,8 @@ def evaluate_companions(
     scorer_fn : function
     seed : int
     on_progress : function, optional
+    objective : Objective, optional
+        What the scorer asks for, told to companions that can follow it.
     journal : Unkept or None
         Where finished companions are kept, and recalled from instead of being fitted.
     enough : function or None
@@ -73,25 +127,23 @@ def evaluate_companions(
 
     Returns
     -------
-    results : list of CandidateResult
-        In the order of `entries`, `index` counting from 0.
-    oof : dict of array, (N, O)
-        Out-of-fold predictions by name: the mean where a row was held out several times, NaN where never. Failed
-        companions are left out.
+    list of EvaluatedCompanion
+        In the order of `entries`.
     """
-    results, oof = [], {}
+    found: list[EvaluatedCompanion] = []
     journal, enough = journal or Unkept(), enough or (lambda: False)
     for index, entry in enumerate(entries):
         kept = journal.recall(f"companion {entry.name}")
         if kept is not None:
-            results.append(CandidateResult(candidate=None, **{**kept["result"], "index": index}))
-            oof.update(kept["oof"])
+            found.append(EvaluatedCompanion.recalled(entry, kept))
             continue
         begin = time.perf_counter()
         total, count = np.zeros_like(y, dtype=np.float64), np.zeros(len(y))
         scores: list[float] = []
         rmse: list[float] = []
-        failure = ""
+        members: list[TargetModules] = []
+        failure = obstacle = ""
+        predicting = 0.0
         for k, fold in enumerate(folds):
             if on_progress is not None:
                 done = (index + k / len(folds)) / len(entries)
@@ -99,8 +151,10 @@ def evaluate_companions(
             if enough():
                 break
             try:
-                predict = fit_companion(entry, numbers, codes, layout, y, sample_weight, fold.train, seed)
-                prediction = predict(numbers[fold.valid], codes[fold.valid])
+                fitted = fit_companion(entry, numbers, codes, layout, y, sample_weight, fold.train, seed, objective)
+                start = time.perf_counter()
+                prediction = fitted.predict(numbers[fold.valid], codes[fold.valid])
+                predicting += (time.perf_counter() - start) / max(1, len(fold.valid))
                 weight = None if sample_weight is None else sample_weight[fold.valid]
                 scores.append(scorer_fn(y[fold.valid], prediction, weight))
             except (Exception, SystemExit) as error:  # a companion is a stranger's code and may raise anything
@@ -109,22 +163,90 @@ def evaluate_companions(
             rmse.append(_rmse(y[fold.valid], prediction, weight))
             np.add.at(total, fold.valid, prediction)
             np.add.at(count, fold.valid, 1)
+            if not obstacle:
+                try:
+                    members.append(fitted.modules())
+                except (Exception, SystemExit) as error:  # as above
+                    obstacle = f"{one_line(error)}{blame([entry])}"
         if len(scores) < len(folds) and not failure:
             break
+        oof = None
         if failure:
             scores = rmse = [float("nan")] * len(folds)
         else:
             with np.errstate(invalid="ignore"):
-                oof[entry.name] = total / count[:, None]
-        seconds = time.perf_counter() - begin
-        results.append(
-            CandidateResult(index, None, entry.name, tuple(scores), tuple(rmse), seconds=seconds, failure=failure)
-        )
-        own = {entry.name: oof[entry.name]} if entry.name in oof else {}
-        journal.note(f"companion {entry.name}", {"result": as_kept(results[-1]), "oof": own})
+                oof = total / count[:, None]
+        result = CandidateResult(
+            index, None, entry.name, tuple(scores), tuple(rmse), seconds=time.perf_counter() - begin,
+            failure=failure, ms_per_row=1000 * predicting if scores and not failure else float("nan"),
+        )  # fmt: skip
+        found.append(EvaluatedCompanion(result, entry, oof, [] if obstacle or failure else members, obstacle))
+        journal.note(f"companion {entry.name}", found[-1].as_kept())
     if on_progress is not None:
         on_progress(Progress("companions", 1.0, len(entries)))
-    return results, oof
+    return found
+
+
+@dataclass(frozen=True)
+class FittedCompanion:
+    """A companion that was fitted on some rows.
+
+    Attributes
+    ----------
+    estimator : regressor
+        As scikit-learn has them, fitted; of several targets it may be a `MultiOutputRegressor`.
+    """
+
+    entry: Entry
+    estimator: Any
+    layout: TableLayout
+    n_targets: int
+
+    def predict(self, numbers: NDArray[np.float32], codes: NDArray[np.int32]) -> Floats:
+        """Predict (N, O) from (N, Dn) numbers and (N, Dc) codes.
+
+        Raises
+        ------
+        ValueError
+            When it predicts NaN or infinity, or another shape than the targets'.
+        """
+        with _quietly(numbers.size + codes.size):
+            prediction = np.asarray(self.estimator.predict(_matrix(numbers, codes)), dtype=np.float64)
+        prediction = prediction.reshape(len(numbers), self.n_targets)
+        if not np.isfinite(prediction).all():
+            raise ValueError("it predicts NaN or infinite values")
+        return prediction
+
+    def modules(self) -> TargetModules:
+        """The same as modules of tensors.
+
+        Raises
+        ------
+        ValueError
+            When the companion was registered without ``to_module``. Whatever that raises comes through.
+        """
+        to_module, cls = self.entry.facts.get("to_module"), module_class(self.entry)
+        if to_module is None or cls is None:
+            raise ValueError("it was registered without to_module and module")
+        several = isinstance(self.estimator, MultiOutputRegressor)
+        fitted = self.estimator.estimators_ if several else [self.estimator]
+        made = [to_module(one, self.layout) for one in fitted]
+        for module in made:
+            if type(module) is not cls:
+                raise ValueError(f"to_module gives a {type(module).__name__}, and its module is {cls.__name__}")
+        return TargetModules(made).eval()
+
+
+def module_class(entry: Entry) -> type[nn.Module] | None:
+    """The class of the modules that a companion is saved as; None where it cannot be saved."""
+    cls = entry.facts.get("module")
+    return cls if isinstance(cls, type) and issubclass(cls, nn.Module) else None
+
+
+def make_estimator(entry: Entry, layout: TableLayout, seed: int = 0, objective: Objective | None = None) -> Any:
+    """A companion's regressor before its fit; it is told the objective where it asks for it."""
+    told = {"objective": objective or Objective()} if "objective" in (option_names(entry.thing, 2) or ()) else {}
+    return entry.thing(layout, seed, **told)
 
 
 def fit_companion(
@@ -136,45 +258,31 @@ def fit_companion(
     sample_weight: Floats | None,
     rows: NDArray[np.int64],
     seed: int = 0,
-) -> Callable[[NDArray[np.float32], NDArray[np.int32]], Floats]:
+    objective: Objective | None = None,
+) -> FittedCompanion:
     """Fit one companion on the given rows.
 
     Parameters
     ----------
     entry : Entry
-    numbers, codes, layout, y, sample_weight, seed
+    numbers, codes, layout, y, sample_weight, seed, objective
         As for `evaluate_companions`.
     rows : array of int
 
-    Returns
-    -------
-    function
-        ``predict(numbers, codes) -> (N, O)``.
-
     Raises
     ------
-    ValueError
-        When it predicts NaN or infinity, or another shape than the target's. Whatever the companion itself raises
-        comes through.
+    Exception
+        Whatever the companion itself raises.
     """
-    n_outputs = y.shape[1]
-    estimator = entry.thing(layout, seed)
-    if n_outputs > 1 and not get_tags(estimator).target_tags.multi_output:
+    n_targets = y.shape[1]
+    estimator = make_estimator(entry, layout, seed, objective)
+    if n_targets > 1 and not get_tags(estimator).target_tags.multi_output:
         estimator = MultiOutputRegressor(estimator)
-    target = y[rows, 0] if n_outputs == 1 else y[rows]
+    target = y[rows, 0] if n_targets == 1 else y[rows]
     weights = {} if sample_weight is None else _weight_argument(estimator, sample_weight[rows])
     with _quietly(len(rows) * (numbers.shape[1] + codes.shape[1])):
         estimator.fit(_matrix(numbers[rows], codes[rows]), target, **weights)
-
-    def predict(numbers: NDArray[np.float32], codes: NDArray[np.int32]) -> Floats:
-        with _quietly(numbers.size + codes.size):
-            prediction = np.asarray(estimator.predict(_matrix(numbers, codes)), dtype=np.float64)
-        prediction = prediction.reshape(len(numbers), n_outputs)
-        if not np.isfinite(prediction).all():
-            raise ValueError("it predicts NaN or infinite values")
-        return prediction
-
-    return predict
+    return FittedCompanion(entry, estimator, layout, n_targets)
 
 
 @contextmanager

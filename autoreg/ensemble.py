@@ -117,6 +117,7 @@ def cross_fitted(
     sample_weight: Floats | None,
     score: ScoreFunction,
     parts: Sequence[NDArray[np.int64]],
+    steps: int = STEPS,
     of_squares: OfSquares | None = None,
 ) -> tuple[Floats, list[float], Floats]:
     """Out-of-fold predictions and scores of the ensemble itself, free of selection optimism.
@@ -129,6 +130,7 @@ def cross_fitted(
     ----------
     parts : sequence of array of int
         Disjoint rows, such as the folds' validation rows; at least two rows in all.
+    steps : int
 
     Returns
     -------
@@ -148,6 +150,6 @@ def cross_fitted(
     selected = []
     for part in parts if len(parts) > 1 else [everything[::2], everything[1::2]]:
         rows = np.setdiff1d(everything, part)
-        selected.append(greedy_weights(predictions[:, rows], y[rows], weight(rows), score, of_squares=of_squares))
+        selected.append(greedy_weights(predictions[:, rows], y[rows], weight(rows), score, steps, of_squares))
         ensemble[part] = np.tensordot(selected[-1], predictions[:, part], axes=1)
     return ensemble, [score(y[part], ensemble[part], weight(part)) for part in parts], np.mean(selected, axis=0)

@@ -17,7 +17,7 @@ from autoreg.errors import OptionError
 from autoreg.model import FittedModel
 from autoreg.persistence import read_model
 from autoreg.plans import RanPlan, plan_of
-from autoreg.space import DEFAULTS, PARTS, Candidate
+from autoreg.space import COMPANIONS, DEFAULTS, PARTS, Candidate
 
 
 class NeuralRegressor(TableRegressor):
@@ -219,8 +219,10 @@ class AutoRegressor(TableRegressor):
         Options of the strategy, such as a plugin's ``{"storage": "sqlite:///trials.db"}``.
     ensemble : bool
         Predict with the mean that greedy selection on out-of-fold predictions finds, instead of the best candidate.
-    companions : {"compare"} or None
-        Whether simple models run on the same folds.
+    companions : {"compare", "include"} or None
+        Whether models that are no networks run on the same folds: only to be compared, or so that the ensemble may take
+        them too. `best_params_` and `best_estimator_` tell of networks either way; with ``"include"`` and no network
+        that could be trained they are empty and missing.
     random_state : int, RandomState or None
     n_jobs : int or None
         Stacks of networks trained at once, each on one core; None is one per core. The numbers do not depend on it.
@@ -267,6 +269,7 @@ class AutoRegressor(TableRegressor):
     """
 
     _again: RanPlan | None = None
+    _begin: float | None = None
 
     def __init__(
         self,
@@ -284,7 +287,7 @@ class AutoRegressor(TableRegressor):
         n_candidates: int | None = None,
         strategy_options: dict[str, Any] | None = None,
         ensemble: bool = True,
-        companions: str | None = "compare",
+        companions: str | None = COMPANIONS,
         random_state: Any = None,
         n_jobs: int | None = None,
         precision: str = "auto",

@@ -16,8 +16,7 @@ from sklearn.utils import check_consistent_length
 import autoreg
 from autoreg.arguments import TrainingTable, Validation, as_seed, read_for_fit
 from autoreg.arithmetic import has_bfloat16
-from autoreg.companions import evaluate_companions
-from autoreg.ensemble import cross_fitted
+from autoreg.companions import EvaluatedCompanion, evaluate_companions
 from autoreg.errors import (
     AutoregError,
     DataError,
@@ -31,7 +30,7 @@ from autoreg.errors import (
 from autoreg.folds import Fold, make_folds
 from autoreg.identity import identity_of
 from autoreg.journal import Journal, Unkept
-from autoreg.model import FittedModel, Part
+from autoreg.model import FittedModel
 from autoreg.observers import Watch, watched
 from autoreg.plans import RanPlan
 from autoreg.plugins import load_plugins, registry
@@ -39,10 +38,11 @@ from autoreg.problem import Problem
 from autoreg.recording import cv_results, results_to_json
 from autoreg.report.progress import show_progress
 from autoreg.report.verdict import verdict
-from autoreg.results import CandidateResult, Progress, SearchPlan, SearchResults
+from autoreg.results import Progress, SearchPlan, SearchResults
 from autoreg.rounds import NAME_LISTS, Limit, Rounds, strategy_of
 from autoreg.scoring import as_metric
-from autoreg.search import Evaluated, best_of, evaluate
+from autoreg.search import Evaluated, evaluate
+from autoreg.selection import measure, select
 from autoreg.space import DEFAULTS, SEED, short
 from autoreg.stopping import Stop, early_end
 from autoreg.tables import Schema, infer_schema
@@ -73,7 +73,7 @@ def fit_one(estimator: Any, X: Any, y: Any, sample_weight: Any, validation: Vali
     if evaluated.result.failure:
         raise SearchError(f"{candidate.label}: {evaluated.result.failure}") from evaluated.error
     result = evaluated.result
-    estimator.model_ = FittedModel(schema, [as_part(evaluated)], _manifest(table, seed, result.seconds))
+    estimator.model_ = FittedModel(schema, [evaluated.part()], _manifest(table, seed, result.seconds))
     estimator.n_iter_ = len(result.train_curve)
     estimator.loss_curve_ = list(result.train_curve)
     estimator.validation_scores_ = list(result.curve)
@@ -94,13 +94,6 @@ def _validation_fold(estimator: Any, table: TrainingTable, seed: int) -> Fold:
     return Fold(np.sort(order[n_valid:]), np.sort(order[:n_valid]))
 
 
-def as_part(evaluated: Evaluated, weight: float = 1.0) -> Part:
-    """A trained candidate as part of a model."""
-    assert evaluated.recipe is not None
-    assert evaluated.template is not None
-    return Part.from_members(evaluated.recipe, evaluated.template, evaluated.states, weight)
-
-
 def _manifest(table: TrainingTable, seed: int, seconds: float) -> dict[str, Any]:
     return {
         "version": autoreg.__version__,
@@ -113,10 +106,11 @@ def _manifest(table: TrainingTable, seed: int, seconds: float) -> dict[str, Any]
 
 def fit_search(estimator: Any, X: Any, y: Any, sample_weight: Any, validation: Validation, groups: Any) -> None:
     """`AutoRegressor.fit`: propose, evaluate, compare, keep the best."""
-    begin = estimator.__dict__.get("_begin") or time.perf_counter()
     load_plugins()
     _check_options(estimator)
-    journal = Unkept(begin) if estimator.run_dir is None else Journal(estimator.run_dir, begin)
+    journal = Unkept() if estimator.run_dir is None else Journal(estimator.run_dir)
+    if estimator._begin is not None:
+        journal.count_from(estimator._begin)
     with closing(journal), early_end(signal.SIGINT) as asked, watched() as watch:
         _search_and_keep(estimator, X, y, sample_weight, validation, groups, watch, journal, asked)
 
@@ -143,16 +137,17 @@ def _search_and_keep(
     settings |= {"rungs": facts.get("rungs", ()), "most_epochs": facts.get("most_epochs", 0)}
     half = again.precision == "bfloat16" if again else half_pays(estimator.precision, facts, len(table.y))
     problem = _problem(table, schema, folds, metric, seed=seed, half=half, **settings)
-    if estimator.run_dir is not None:
-        given_plan = {"plan": again.to_json() if again else None}
-        journal.begin(identity_of({**estimator.get_params(deep=False), **given_plan}, problem, schema.to_json()))
-    timed = estimator.time_limit if again is None else None
-    limit = None if timed is None else Limit.of(timed, journal.started, len(table.y))
+    limit = None
+    if estimator.time_limit is not None and again is None:
+        limit = Limit.of(estimator.time_limit, time.perf_counter() - journal.elapsed, len(table.y))
     rounds = Rounds(strategy, facts.get("stop"), problem, estimator, limit, again, journal, asked)
     plan = SearchPlan(
         (), tuple(column.name for column in schema.used), tuple(table.targets), table.n_train, len(folds), metric.name,
         short(estimator.strategy), estimator.effort, "bfloat16" if half else "float32", seed,
     )  # fmt: skip
+    if estimator.run_dir is not None:
+        asked_for = estimator.get_params(deep=False) | ({"repeating": again.to_json()} if again else {})
+        journal.begin(identity_of(asked_for, problem, schema.to_json()))
     with show_progress(estimator.verbose) as on_progress:
         done, planned = journal.stacks()
         if planned and on_progress is not None:
@@ -160,36 +155,29 @@ def _search_and_keep(
         companions = _companions(estimator, problem, limit, again, on_progress, journal, asked)
         evaluated = rounds.run(on_progress, watch, plan)
         journal.tell()
+    for i, companion in enumerate(companions):
+        companion.result = replace(companion.result, index=len(evaluated) + i)
     if all(item.result.failure for item in evaluated):
         asked.pass_on()
-    companions = [replace(result, index=len(evaluated) + i) for i, result in enumerate(companions)]
-    best = best_of(evaluated)
-    results = SearchResults(
-        tuple(item.result for item in evaluated),
-        tuple(companions),
-        metric.name,
-        len(folds),
-        journal.elapsed,
-        plan=watch.plan,
+    selection = select(
+        evaluated, companions, problem, ensemble=estimator.ensemble, include=estimator.companions == "include"
     )
-    parts = [as_part(best)]
-    if estimator.ensemble:
-        results, parts = _ensemble(results, evaluated, problem, parts)
+    results = replace(measure(selection, evaluated, companions, problem), seconds=journal.elapsed, plan=watch.plan)
     results = replace(results, verdict=verdict(results) if companions else "")
     manifest = {**_manifest(table, seed, results.seconds), **results_to_json(results)}
-    manifest["plan"] = rounds.ran([result.name for result in companions]).to_json()
+    manifest["plan"] = rounds.ran([companion.result.name for companion in companions]).to_json()
     if asked():
         manifest["stopped_early"] = True
-    model = FittedModel(schema, parts, manifest)
-    _note_results(estimator, results, best, model, table)
+    model = FittedModel(schema, selection.parts, manifest)
+    _note_results(estimator, results, selection.best, model, table)
     watch.finish(results, estimator)
 
 
 def _check_options(estimator: Any) -> None:
     if estimator.effort not in ("quick", "balanced", "thorough"):
         raise OptionError(unknown("effort", estimator.effort, ["quick", "balanced", "thorough"]))
-    if estimator.companions not in ("compare", None):
-        raise OptionError(unknown("value of companions", estimator.companions, ["compare", "None"]))
+    if estimator.companions not in ("compare", "include", None):
+        raise OptionError(unknown("value of companions", estimator.companions, ["compare", "include", "None"]))
     for option, parameter in NAME_LISTS.items():
         names = getattr(estimator, option)
         if names is not None and (not isinstance(names, (list, tuple)) or not names):
@@ -231,41 +219,10 @@ def _folds(estimator: Any, table: TrainingTable, groups: Any, seed: int) -> list
     return mapped
 
 
-def _ensemble(
-    results: SearchResults, evaluated: Sequence[Evaluated], problem: Problem, best: list[Part]
-) -> tuple[SearchResults, list[Part]]:
-    """The greedy ensemble over all candidates; the best alone where selection takes no second one."""
-    usable = [item for item in evaluated if not item.result.failure and item.oof is not None]
-    held_out = [fold.valid for fold in problem.folds]
-    rows = np.unique(np.concatenate(held_out)) if held_out else np.zeros(0, dtype=np.int64)
-    if len(usable) < 2 or len(rows) < 2:
-        return results, best
-    parts = held_out if len(rows) == sum(map(len, held_out)) else np.array_split(rows, len(held_out))
-    predictions = np.stack([item.oof for item in usable if item.oof is not None])
-    score, weight = problem.metric.score, problem.sample_weight
-    prediction, scores, weights = cross_fitted(predictions, problem.y, weight, score, parts, problem.metric.of_squares)
-    if np.count_nonzero(weights) < 2:
-        return results, best
-    rmse = as_metric(None).score
-    chosen = {item.result.index: float(w) for item, w in zip(usable, weights, strict=True) if w > 0}
-    row = CandidateResult(
-        len(evaluated), None, f"ensemble of {len(chosen)}", tuple(scores),
-        tuple(-rmse(problem.y[p], prediction[p], None if weight is None else weight[p]) for p in parts),
-        is_ensemble=True, facts={"weights": chosen},
-    )  # fmt: skip
-    model_parts = [as_part(item, chosen[item.result.index]) for item in usable if item.result.index in chosen]
-    return replace(results, ensemble=row), model_parts
-
-
 def _companions(
-    estimator: Any,
-    problem: Problem,
-    limit: Limit | None,
-    again: RanPlan | None,
-    on_progress: Callable[[Progress], None] | None,
-    journal: Unkept,
-    asked: Stop,
-) -> list[CandidateResult]:
+    estimator: Any, problem: Problem, limit: Limit | None, again: RanPlan | None,
+    on_progress: Callable[[Progress], None] | None, journal: Unkept, asked: Stop,
+) -> list[EvaluatedCompanion]:  # fmt: skip
     if estimator.companions is None:
         return []
     entries = []
@@ -274,21 +231,18 @@ def _companions(
             entries.append(registry().get("companion", name))
         except DuplicateNameError as error:  # nobody asked for it by name
             warnings.warn(f"{error}; it is left out", PluginLoadWarning, stacklevel=4)
-    results: list[CandidateResult] = []
-    for entry in entries:
-        late = limit is not None and time.perf_counter() >= limit.companions_until
-        if late and not journal.has(f"companion {entry.name}"):
-            break
-        found, _ = evaluate_companions(
-            [entry], problem.numbers, problem.codes, problem.layout, problem.y, problem.sample_weight,
-            problem.folds, problem.metric.score, problem.seed, on_progress, journal, asked,
-        )  # fmt: skip
-        results += found
-    return results
+
+    def enough() -> bool:
+        return asked() or (limit is not None and time.perf_counter() >= limit.companions_until)
+
+    return evaluate_companions(
+        entries, problem.numbers, problem.codes, problem.layout, problem.y, problem.sample_weight, problem.folds,
+        problem.metric.score, problem.seed, on_progress, problem.metric.objective, journal, enough,
+    )  # fmt: skip
 
 
 def _note_results(
-    estimator: Any, results: SearchResults, best: Evaluated, model: FittedModel, table: TrainingTable
+    estimator: Any, results: SearchResults, best: Evaluated | None, model: FittedModel, table: TrainingTable
 ) -> None:
     from autoreg.estimators import NeuralRegressor
 
@@ -297,14 +251,18 @@ def _note_results(
     estimator.n_splits_ = results.n_folds
     estimator.n_outputs_ = table.y.shape[1]
     estimator.cv_results_ = cv_results(results)
+    estimator.ensemble_score_ = results.chosen.score
+    if best is None:
+        # no network could be trained; a companion predicts
+        estimator.best_index_, estimator.best_params_, estimator.best_score_ = 0, {}, float("nan")
+        return
     estimator.best_index_ = best.result.index
     estimator.best_params_ = dict(best.result.candidate.parameters)  # type: ignore[union-attr]
     estimator.best_score_ = best.result.score
-    estimator.ensemble_score_ = results.chosen.score
     single = NeuralRegressor._from_candidate(best.result.candidate)  # type: ignore[arg-type]
     if SEED not in best.result.candidate.parameters:  # type: ignore[union-attr]
         single.set_params(random_state=model.manifest["seed"])
-    single.model_ = FittedModel(model.schema, [as_part(best)], model.manifest)
+    single.model_ = FittedModel(model.schema, [best.part()], model.manifest)
     for name in ("n_features_in_", "feature_names_in_", "n_outputs_", "_y_ndim", "_y_dtype"):
         if hasattr(estimator, name):
             setattr(single, name, getattr(estimator, name))

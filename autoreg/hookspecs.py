@@ -101,11 +101,18 @@ def register_strategies(register: Callable[..., None]) -> None:
 
 @hookspec
 def register_companions(register: Callable[..., None]) -> None:
-    """Offer companions: ``register(name, make)``.
+    """Offer companions: ``register(name, make, to_module=None, module=None)``.
 
     make : function ``(layout, random_state) -> scikit-learn regressor``. It is fitted on the coded table as one
         float matrix, numbers first (NaN = missing), then category codes; ``layout`` is an
-        ``autoreg.encoding.TableLayout`` that says which is which.
+        ``autoreg.encoding.TableLayout`` that says which is which. A third argument named ``objective`` is told what is
+        scored: ``objective.loss`` is ``"squared_error"``, ``"absolute_error"`` or ``"quantile"``, with the level in
+        ``objective.quantile``.
+    to_module : function ``(fitted, layout) -> nn.Module``, so that the companion can be part of a model: (B, Dn)
+        numbers and (B, Dc) codes to (B, O) predictions, the library's numbers to 1e-12. All its numbers are buffers.
+    module : the class of that module. An instance keeps in ``options``, as plain JSON, what builds another of its
+        shapes: ``module(**options)``. ``check(layout)``, where it has one, raises ValueError for numbers of a hostile
+        file.
     """
 
 

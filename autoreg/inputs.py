@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from autoreg.member import Member
+from autoreg.stacking import takes_any_layout
 
 ENCODED_BYTES = 1 << 27
 """Encodings without parameters are computed once for all rows when they fit into this."""
@@ -43,6 +44,7 @@ class Inputs:
         self.offset = torch.tensor([keys.index(key) * self.n_rows for key, _ in encodings])
         self.learned: Callable[[Tensor, Tensor], Tensor] | None = stack.encoding
         self.per_key = False
+        self.any_layout = takes_any_layout(stack.network)
         if None not in keys:
             first = dict(reversed(encodings))
             self._compute_once([first[key].eval().to(dtype) for key in keys])
@@ -77,7 +79,8 @@ class Inputs:
         if self.learned is None:
             return self.stack.network(numbers)
         codes = self.codes.index_select(0, rows.flatten()).view(*rows.shape, -1)
-        return self.stack.network(self.learned(numbers, codes))
+        features = self.learned(numbers, codes)
+        return self.stack.network(features if self.any_layout else features.contiguous())
 
     def keep(self, members: Sequence[int]) -> None:
         """Go on with some members only."""

@@ -38,20 +38,19 @@ OURS = re.compile(r"unit-\d+\.safetensors(\.tmp)?")
 
 
 class Unkept:
-    """What a search asks of a journal, where none is kept; see `Journal`."""
+    """What a search asks of a journal, where none is kept."""
 
-    def __init__(self, begin: float | None = None) -> None:
-        self._begin, self._before = begin or time.perf_counter(), 0.0
+    def __init__(self) -> None:
+        self._begin, self._before = time.perf_counter(), 0.0
 
-    @property
-    def started(self) -> float:
-        """When the search would have begun had nothing interrupted it, on the clock of `time.perf_counter`."""
-        return self._begin - self._before
+    def count_from(self, begin: float) -> None:
+        """Set when this session began, on the clock of `time.perf_counter`."""
+        self._begin = begin
 
     @property
     def elapsed(self) -> float:
         """Seconds that the search has taken, those before a crash among them."""
-        return time.perf_counter() - self.started
+        return self._before + time.perf_counter() - self._begin
 
     @property
     def seed(self) -> int | None:
@@ -70,10 +69,6 @@ class Unkept:
 
     def note_fact(self, name: str, value: Any) -> None:
         """Keep a small JSON value under a name; the last one counts."""
-
-    def has_proposal(self, first: int) -> bool:
-        """Whether the strategy was asked once `first` candidates were done."""
-        return self.fact(f"proposal {first}") is not None
 
     def proposal(self, first: int, propose: Callable[[], Sequence[Candidate]]) -> list[Candidate]:
         """The strategy's answer once `first` candidates are done: as it was, or asked for."""
@@ -103,8 +98,6 @@ class Journal(Unkept):
     ----------
     directory : path
         Made where it is not there; the directory it lies in must exist.
-    begin : float or None
-        When this process began to work, on the clock of `time.perf_counter`; None for now.
 
     Raises
     ------
@@ -123,8 +116,8 @@ class Journal(Unkept):
     [{'score': -1.5, 'oof': array([0., 0.])}]
     """
 
-    def __init__(self, directory: str | os.PathLike[str], begin: float | None = None) -> None:
-        super().__init__(begin)
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
+        super().__init__()
         self.directory = Path(directory)
         self._lock = threading.Lock()
         self._header: dict[str, Any] | None = None

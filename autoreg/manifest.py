@@ -124,18 +124,35 @@ def check_manifest(manifest: Any) -> None:
 def _check_member(member: Any) -> None:
     read_field(member, "label", is_text, "a text")
     read_field(member, "weight", lambda value: is_number(value) and value > 0, "a number above 0")
-    read_field(member, "n_members", lambda value: is_count(value) and value > 0, "a number of members")
-    read_field(member, "outputs_per_target", lambda value: is_count(value) and value > 0, "a number of outputs")
-    read_field(member, "point", _is_point, "the name of a link, or of a loss that has one")
-    parameters = read_field(member, "parameters", is_object, "an object")
-    for kind in KEPT:
-        read_field(parameters, kind, _is_part, "a name, a module or a label")
+    n_members = read_field(member, "n_members", lambda value: is_count(value) and value > 0, "a number of members")
+    if "companion" in member:
+        read_field(member, "companion", is_text, "a name")
+        modules = read_field(member, "modules", _is_modules, "a list of modules' options")
+        if len(modules) != n_members:
+            raise damaged(f"it has {len(modules)} modules of {n_members} members")
+    else:
+        _check_network(member)
     owners = read_field(member, "owners", is_object, "an object")
     for kind, owner in owners.items():
         if not is_object(owner):
             raise damaged(f"the owner of {quoted(kind)} is {quoted(owner)}, not an object")
         for name in ("name", "plugin", "distribution", "version"):
             read_field(owner, name, is_text, "a text")
+    if "companion" in member and owners.get("companion", {}).get("name") != member["companion"]:
+        raise damaged("a companion has no owner")
+
+
+def _check_network(member: Any) -> None:
+    read_field(member, "outputs_per_target", lambda value: is_count(value) and value > 0, "a number of outputs")
+    read_field(member, "point", _is_point, "the name of a link, or of a loss that has one")
+    parameters = read_field(member, "parameters", is_object, "an object")
+    for kind in KEPT:
+        read_field(parameters, kind, _is_part, "a name, a module or a label")
+
+
+def _is_modules(value: Any) -> bool:
+    """For each fold one module's options, or those of one for each target."""
+    return isinstance(value, list) and all(isinstance(own, list) and own and all(map(is_object, own)) for own in value)
 
 
 def _is_point(value: Any) -> bool:

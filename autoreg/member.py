@@ -24,12 +24,17 @@ class Member(nn.Module):
         (B, D) to (B, O') or (B, k, O').
     center, spread : Tensor, (O,), float64
         The network's output times `spread` plus `center` is in the target's units.
+    n_views : int
+        Views of each row in the network's output; what a step takes grows with them.
     """
 
     leading_axes = True
 
-    def __init__(self, encoding: nn.Module, network: nn.Module, center: Tensor, spread: Tensor) -> None:
+    def __init__(
+        self, encoding: nn.Module, network: nn.Module, center: Tensor, spread: Tensor, n_views: int = 1
+    ) -> None:
         super().__init__()
+        self.n_views = n_views
         self.encoding = encoding
         self.network = network
         self.register_buffer("center", center)
@@ -40,7 +45,8 @@ class Member(nn.Module):
 
     def forward(self, numbers: Tensor, codes: Tensor) -> Tensor:
         """The network's output, in scaled units."""
-        return self.network(self.encoding(numbers, codes))
+        # an encoding may give rows that lie as columns, and a network may count on neighbours in memory
+        return self.network(self.encoding(numbers, codes).contiguous())
 
     def original_units(self, output: Tensor, point: Point | None, views: bool) -> Tensor:
         """Predictions from the network's output.

@@ -1,10 +1,9 @@
-"""A finished model: a schema, and the members whose mean it predicts."""
+"""A finished model: a schema, and the parts whose mean it predicts."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,102 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from autoreg.blueprints import OwnCode, describe_part, rebuild, tell_other_versions
+from autoreg import blueprints, companion_blueprints
+from autoreg.arithmetic import fast_products
+from autoreg.blueprints import OwnCode, tell_other_versions
 from autoreg.errors import OptionError
 from autoreg.manifest import check_manifest, damaged
-from autoreg.member import Member, Point, has_views
-from autoreg.parts import POINTS, Recipe
-from autoreg.space import Candidate
-from autoreg.stacking import stack_modules
+from autoreg.member import Point
+from autoreg.modelparts import CHUNK, CompanionPart, ModelPart, Part, padded
 from autoreg.strictjson import quoted
 from autoreg.tables import CodedTable, Schema
-
-CHUNK = 512
-"""Rows predicted at once; the last chunk is padded, so that a row's prediction does not depend on its company."""
-
-
-@dataclass
-class Part:
-    """Members of one candidate, one per fold.
-
-    Attributes
-    ----------
-    candidate : Candidate
-    template : Member
-        A single member of the right shapes; its numbers do not matter.
-    states : dict of Tensor, each (F, ...)
-        The members' parameters and buffers, stacked.
-    point : str or None or function
-        The loss's link from output to prediction; a name of `POINTS` where it has one.
-    weight : float
-        Its share of the prediction.
-    """
-
-    candidate: Candidate
-    template: Member
-    states: dict[str, Tensor]
-    point: str | Point | None = None
-    outputs_per_target: int = 1
-    weight: float = 1.0
-    _stack: Member | None = field(default=None, repr=False, compare=False)
-
-    @classmethod
-    def from_members(
-        cls, recipe: Recipe, template: Member, states: Sequence[Mapping[str, Tensor]], weight: float = 1.0
-    ) -> Part:
-        """From trained members of one candidate."""
-        names = list(template.state_dict())
-        stacked = {name: torch.stack([state[name] for state in states]) for name in names}
-        point = next((name for name, link in POINTS.items() if link is recipe.loss.point), recipe.loss.point)
-        return cls(recipe.candidate, copy.deepcopy(template), stacked, point, recipe.outputs_per_target, weight)
-
-    @property
-    def n_members(self) -> int:
-        return len(next(iter(self.states.values())))
-
-    def member(self, m: int) -> Member:
-        """One member as a plain module of its own."""
-        module = copy.deepcopy(self.template)
-        module.load_state_dict({name: tensor[m] for name, tensor in self.states.items()})
-        # load_state_dict keeps the template's precision
-        module.center, module.spread = self.states["center"][m].clone(), self.states["spread"][m].clone()
-        for layer in module.modules():
-            if "seed" in layer._buffers:
-                # torch's own random numbers, for a user who trains on
-                layer._buffers["seed"].fill_(-1)  # type: ignore[union-attr]
-        return module.eval()
-
-    @property
-    def stack(self) -> Member:
-        """All members as one module, built when first needed."""
-        if self._stack is None:
-            stack = stack_modules([self.member(m) for m in range(self.n_members)])
-            assert isinstance(stack, Member)
-            self._stack = stack.eval()
-        return self._stack
-
-    def predict(self, numbers: Tensor, codes: Tensor) -> Tensor:
-        """Each member's prediction, (F, B, O) float64, for a chunk of (B, Dn) numbers and (B, Dc) codes."""
-        output = self._output(numbers, codes)
-        point = POINTS[self.point] if isinstance(self.point, str) else self.point
-        return self.stack.original_units(output, point, has_views(output, stacked=True))
-
-    def predict_outputs(self, numbers: Tensor, codes: Tensor, link: Point | None) -> Tensor:
-        """Each member's outputs for each target, (F, B, O, R) float64, for a chunk of rows."""
-        output = self._output(numbers, codes)
-        views = has_views(output, stacked=True)
-        output = output.unflatten(-1, (-1, self.outputs_per_target))
-        output = output if link is None else link(output)
-        output = output.mean(-3) if views else output
-        spread, center = (scale[:, None, :, None] for scale in (self.stack.spread, self.stack.center))
-        return output.double() * spread + center
-
-    def _output(self, numbers: Tensor, codes: Tensor) -> Tensor:
-        many = self.n_members
-        return self.stack(numbers.expand(many, *numbers.shape), codes.expand(many, *codes.shape))
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_stack": None}
 
 
 class Ensemble(nn.Module):
@@ -115,16 +27,14 @@ class Ensemble(nn.Module):
 
     Parameters
     ----------
-    members : sequence of Member
+    members : sequence of nn.Module
+        Each predicts (B, O) in the target's units from a coded table.
     weights : sequence of float
-    links : sequence of function or None
-        From each member's output to its prediction.
     """
 
-    def __init__(self, members: Sequence[Member], weights: Sequence[float], links: Sequence[Point | None]) -> None:
+    def __init__(self, members: Sequence[nn.Module], weights: Sequence[float]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
-        self.links = list(links)
         self.register_buffer("weights", torch.tensor(weights, dtype=torch.float64) / sum(weights))
 
     weights: Tensor
@@ -134,10 +44,8 @@ class Ensemble(nn.Module):
         if codes is None:
             codes = torch.zeros(len(numbers), 0, dtype=torch.long, device=numbers.device)
         total = torch.zeros((), dtype=torch.float64)
-        for member, link, weight in zip(self.members, self.links, self.weights, strict=True):
-            assert isinstance(member, Member)
-            output = member(numbers, codes)
-            total = total + weight * member.original_units(output, link, has_views(output, stacked=False))
+        for member, weight in zip(self.members, self.weights, strict=True):
+            total = total + weight * member(numbers, codes)
         return total.to(numbers.dtype)
 
 
@@ -148,13 +56,13 @@ class FittedModel:
     Attributes
     ----------
     schema : Schema
-    parts : list of Part
+    parts : list of ModelPart
     manifest : dict
         Plain JSON values: targets, scoring, leaderboard, seeds, versions.
     """
 
     schema: Schema
-    parts: list[Part]
+    parts: list[ModelPart]
     manifest: dict[str, Any]
 
     def predict(self, frame: Any) -> NDArray[np.float64]:
@@ -175,7 +83,7 @@ class FittedModel:
         return np.split(self._mean(self._members(together)), ends[:-1])
 
     def _members(self, table: CodedTable) -> NDArray[np.float64]:
-        return self._in_chunks(table, Part.predict, (len(self.manifest["targets"]),))
+        return self._in_chunks(table, lambda part, *rows: part.predict(*rows), (len(self.manifest["targets"]),))
 
     def predict_outputs(self, frame: Any, link: Point | None = None) -> NDArray[np.float64]:
         """All that the networks give for each target, in its units, (N, O, R): see `AutoRegressor.predict_outputs`."""
@@ -200,16 +108,18 @@ class FittedModel:
             total += weight * member
         return total
 
+    # whoever trains meanwhile in another thread would change the products' last bits
+    @fast_products()
     @torch.inference_mode()
     def _in_chunks(
-        self, table: CodedTable, ask: Callable[[Part, Tensor, Tensor], Tensor], shape: tuple[int, ...]
+        self, table: CodedTable, ask: Callable[[ModelPart, Tensor, Tensor], Tensor], shape: tuple[int, ...]
     ) -> NDArray[np.float64]:
         """What all parts answer to a coded table, (F, N, *shape), from chunks of one size."""
         numbers, codes = torch.from_numpy(table.numbers), torch.from_numpy(table.codes.astype(np.int64))
         n = len(numbers)
         chunks = []
         for start in range(0, n, CHUNK):
-            part_numbers, part_codes = _padded(numbers, start), _padded(codes, start)
+            part_numbers, part_codes = padded(numbers, start), padded(codes, start)
             chunks.append(torch.cat([ask(part, part_numbers, part_codes) for part in self.parts]))
         members = sum(part.n_members for part in self.parts)
         if not chunks:
@@ -218,14 +128,12 @@ class FittedModel:
 
     def to_torch(self) -> nn.Module:
         """The model as a plain module; see `NeuralRegressor.to_torch`."""
-        members = [(part.member(m), part) for part in self.parts for m in range(part.n_members)]
-        module, part = members[0]
-        bare = part.candidate["encoding"] is None and part.candidate["target_scaling"] is None and part.point is None
-        if len(members) == 1 and bare:
-            return module.network
+        part = self.parts[0]
+        if len(self.parts) == part.n_members == 1 and isinstance(part, Part) and part.is_bare:
+            return part.member(0).network
+        members = [(module, part) for part in self.parts for module in part.predictors()]
         weights = [part.weight / part.n_members for _, part in members]
-        links = [POINTS[part.point] if isinstance(part.point, str) else part.point for _, part in members]
-        return Ensemble([member for member, _ in members], weights, links).eval()
+        return Ensemble([member for member, _ in members], weights).eval()
 
     def tensors(self) -> dict[str, Tensor]:
         """All numbers of the model by name."""
@@ -237,7 +145,7 @@ class FittedModel:
             **self.manifest,
             "schema": self.schema.to_json(),
             "layout": self.schema.layout.to_json(),
-            "members": [describe_part(part) for part in self.parts],
+            "members": [_describe(part) for part in self.parts],
         }
 
     @classmethod
@@ -272,20 +180,19 @@ class FittedModel:
             if not place.isdecimal() or int(place) >= len(held):
                 raise damaged(f"no member has a tensor {quoted(name)}")
             held[int(place)][own_name] = tensor
-        parts = []
+        n_targets = len(manifest["targets"])
+        parts: list[ModelPart] = []
         for member, states in zip(described, held, strict=True):
-            rebuilt = rebuild(member, schema.layout, len(manifest["targets"]), states, own)
-            parts.append(
-                Part(
-                    rebuilt.candidate, rebuilt.template, states, rebuilt.point, member["outputs_per_target"],
-                    float(member["weight"]),
-                )
-            )  # fmt: skip
+            if "companion" in member:
+                parts.append(companion_blueprints.rebuild(member, schema.layout, n_targets, states))
+            else:
+                parts.append(blueprints.rebuild(member, schema.layout, n_targets, states, own))
         rest = {key: value for key, value in manifest.items() if key not in ("schema", "layout", "members")}
         return cls(schema, parts, rest)
 
 
-def _padded(table: Tensor, start: int) -> Tensor:
-    rows = table[start : start + CHUNK]
-    missing = CHUNK - len(rows)
-    return torch.cat([rows, rows[:1].expand(missing, -1)]) if missing else rows
+def _describe(part: ModelPart) -> dict[str, Any]:
+    if isinstance(part, CompanionPart):
+        return companion_blueprints.describe_part(part)
+    assert isinstance(part, Part)
+    return blueprints.describe_part(part)

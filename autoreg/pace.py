@@ -53,13 +53,7 @@ def seconds_of(limit: float | str) -> float:
 
 
 class Pace(Protocol):
-    """Who decides when stacks end.
-
-    Attributes
-    ----------
-    moves : Moves
-        What was decided so far.
-    """
+    """Who decides when stacks end."""
 
     moves: Moves
 
@@ -72,6 +66,9 @@ class Pace(Protocol):
             In the order in which they start.
         at_once : int
         """
+
+    def take_up(self, stack: int, moves: Sequence[Sequence[int]]) -> None:
+        """Be told what was decided for a stack that was trained before an interruption."""
 
     def after(self, stack: int, epoch: int) -> int | None:
         """Another last epoch of a stack, asked when an epoch is done; None for the one planned.
@@ -117,6 +114,11 @@ class ByClock:
         self.deadline = deadline
         self.moves: Moves = {}
         self._stacks: dict[int, _Stack] = {}
+
+    def take_up(self, stack: int, moves: Sequence[Sequence[int]]) -> None:
+        """Be told what was decided for a stack that was trained before an interruption."""
+        if moves:
+            self.moves[stack] = [(epoch, last) for epoch, last in moves]
 
     def begin(self, stacks: Sequence[tuple[int, int, int]], at_once: int) -> None:
         """Give each stack its share of the time that is left: those that start together end together."""
@@ -171,6 +173,9 @@ class AsBefore:
         self.moves: Moves = {stack: [(epoch, last) for epoch, last in own] for stack, own in moves.items()}
 
     def begin(self, stacks: Sequence[tuple[int, int, int]], at_once: int) -> None:
+        """Nothing to do: all is known."""
+
+    def take_up(self, stack: int, moves: Sequence[Sequence[int]]) -> None:
         """Nothing to do: all is known."""
 
     def after(self, stack: int, epoch: int) -> int | None:

@@ -22,14 +22,14 @@ class FlatParameters:
     ----------
     stack : nn.Module
     half : bool
-        Give the matrices of `nn.Linear` to the stack in bfloat16; the numbers that the optimizer changes stay as
-        they are.
+        Give the matrices of `nn.Linear` to the stack in bfloat16, and those that a module names in an attribute
+        ``half_weights``; the numbers that the optimizer changes stay as they are.
 
     Attributes
     ----------
     flat : Tensor, (M, P)
     names : list of str
-        The matrices of `nn.Linear` first.
+        Those that may be in bfloat16 first.
     """
 
     def __init__(self, stack: nn.Module, half: bool = False) -> None:
@@ -38,8 +38,14 @@ class FlatParameters:
             for prefix, module in stack.named_modules()
             if isinstance(module.forward, LinearForward)
         }
+        declared = {
+            f"{prefix}.{name}" if prefix else name
+            for prefix, module in stack.named_modules()
+            for name in getattr(module, "half_weights", ())
+        }
         trained = {name: p for name, p in stack.named_parameters() if p.requires_grad}
-        self.names = sorted(trained, key=lambda name: name not in linear)
+        self._halved = (linear | declared) & trained.keys()
+        self.names = sorted(trained, key=lambda name: name not in self._halved)
         self.parameters: dict[str, nn.Parameter] = {name: trained[name] for name in self.names}
         self._linear = {name: name in linear for name in self.names}
         self._sizes = {name: parameter[0].numel() for name, parameter in self.parameters.items()}
@@ -56,11 +62,11 @@ class FlatParameters:
         tensor = tensor.mT if self._linear[name] else tensor
         return tensor.reshape(tensor.shape[0], -1)
 
-    def views(self, flat: Tensor, linear_only: bool = False) -> dict[str, Tensor]:
+    def views(self, flat: Tensor, halved_only: bool = False) -> dict[str, Tensor]:
         """An (M', P) tensor as named tensors of the parameters' shapes."""
         out, start = {}, 0
         for name in self.names:
-            if linear_only and not self._linear[name]:
+            if halved_only and name not in self._halved:
                 break
             block = flat[:, start : start + self._sizes[name]]
             shape = self._shapes[name]
@@ -74,21 +80,23 @@ class FlatParameters:
     def _bind(self) -> None:
         views = self.views(self.flat)
         if self._half:
-            self._shadow = {name: self._half_copy(view) for name, view in views.items() if self._linear[name]}
+            self._shadow = {name: self._half_copy(name, views[name]) for name in views if name in self._halved}
             views.update(self._shadow)
         for name, view in views.items():
             self.parameters[name].data = view
 
-    def _half_copy(self, matrix: Tensor) -> Tensor:
-        """An `nn.Linear`'s weights in memory of their own: products of strided bfloat16 matrices copy them first."""
-        return matrix.mT.to(torch.bfloat16, memory_format=torch.contiguous_format, copy=True).mT
+    def _half_copy(self, name: str, matrix: Tensor) -> Tensor:
+        """Weights in memory of their own: products of strided bfloat16 matrices copy them first."""
+        matrix = matrix.mT if self._linear[name] else matrix
+        copied = matrix.to(torch.bfloat16, memory_format=torch.contiguous_format, copy=True)
+        return copied.mT if self._linear[name] else copied
 
     def _make_places(self) -> None:
         """Memory for the gradients, laid out as the parameters are; whoever computes a gradient may write there."""
         self._gradient = torch.zeros_like(self.flat)
         places = self.views(self._gradient)
         self._full_places = {name: places[name] for name in self._shadow} if self._half else {}
-        places.update({name: self._half_copy(place) for name, place in self._full_places.items()})
+        places.update({name: self._half_copy(name, place) for name, place in self._full_places.items()})
         self._places, self._lent = places, set[str]()
         for name, parameter in self.parameters.items():
             parameter.lend = partial(self._lend, name)  # type: ignore[attr-defined]
@@ -121,7 +129,7 @@ class FlatParameters:
     def changed(self) -> None:
         """Called after `flat` was changed in place: brings the bfloat16 matrices up to date."""
         if self._half:
-            views = self.views(self.flat, linear_only=True)
+            views = self.views(self.flat, halved_only=True)
             for name, shadow in self._shadow.items():
                 shadow.copy_(views[name])
 

@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 
 from autoreg.encoding import FoldStatistics
 from autoreg.errors import ContractError, OptionError, unknown
-from autoreg.member import Member, Point, seed_layers
+from autoreg.member import Member, Point, has_views, seed_layers
 from autoreg.plugins import registry
 from autoreg.registry import Entry
 from autoreg.schedules import SCHEDULES, Schedule
@@ -89,8 +89,8 @@ class Recipe:
             encoding = self.make_encoding(statistics)
             n_features, n_outputs = int(encoding.n_features), len(center) * self.outputs_per_target  # type: ignore[arg-type]
             network = self.make_network(n_features, n_outputs, self.make_activation)
-            check_network(network, n_features, n_outputs, short(self.candidate["network"]))
-        member = Member(encoding, network, center, spread)
+            n_views = check_network(network, n_features, n_outputs, short(self.candidate["network"]))
+        member = Member(encoding, network, center, spread, n_views)
         seed_layers(member, seed)
         return member
 
@@ -225,10 +225,15 @@ def _call_as_taught(
     return make(*positional, **given)
 
 
-def check_network(network: Any, n_features: int, n_outputs: int, label: str) -> None:
+def check_network(network: Any, n_features: int, n_outputs: int, label: str) -> int:
     """Let a network read some rows of zeros, and say in one line what it does wrong.
 
     A lazy layer learns its number of features from these rows.
+
+    Returns
+    -------
+    int
+        The views of each row that its output holds.
 
     Raises
     ------
@@ -239,7 +244,7 @@ def check_network(network: Any, n_features: int, n_outputs: int, label: str) -> 
     tensors = [*network.parameters(), *network.buffers()]
     lazy = any(is_lazy(tensor) for tensor in tensors)
     if any(tensor.is_meta for tensor in tensors):
-        return
+        return 1
     rows = 2 if n_outputs != 2 else 3
     # running statistics stay as they are
     buffers = {} if lazy else {name: buffer.clone() for name, buffer in network.named_buffers()}
@@ -258,6 +263,7 @@ def check_network(network: Any, n_features: int, n_outputs: int, label: str) -> 
             f"network {label} gave {found} for {rows} rows, the shape must be ({rows}, {n_outputs}): "
             f"(rows, outputs), also where there is one output"
         )
+    return output.shape[1] if has_views(output, stacked=False) else 1
 
 
 def _does_not_take(network: nn.Module, n_features: int, label: str, error: Exception) -> str:

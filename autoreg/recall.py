@@ -7,30 +7,23 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 from autoreg.journal import Unkept
-from autoreg.pace import Pace
 from autoreg.results import CandidateResult
 
 T = TypeVar("T")
 
 
-def keep(stack: Sequence[Any], evaluated: Sequence[Any], journal: Unkept, pace: Pace | None) -> None:
+def keep(stack: Sequence[Any], evaluated: Sequence[Any], journal: Unkept) -> None:
     """Note what became of a stack's candidates, unless one failed for what this machine lacked at the moment."""
     if any(isinstance(item.error, (MemoryError, OSError)) for item in evaluated):
         return
     kept = [{"result": as_kept(item.result), "states": item.states, "oof": item.oof} for item in evaluated]
-    moves = pace.moves.get(stack[0].index, []) if pace else []
-    journal.note(_key(stack), {"candidates": kept, "moves": moves})
+    journal.note(_key(stack), kept)
 
 
-def recalled(stack: Sequence[Any], journal: Unkept, pace: Pace | None, make: Callable[..., T]) -> list[T]:
+def recalled(stack: Sequence[Any], journal: Unkept, make: Callable[..., T]) -> list[T]:
     """A stack's candidates as `make` makes them of what was kept; empty where nothing was."""
-    unit = journal.recall(_key(stack))
-    if unit is None:
-        return []
-    if pace is not None and unit["moves"]:
-        pace.moves[stack[0].index] = unit["moves"]
     evaluated = []
-    for item, kept in zip(stack, unit["candidates"], strict=True):
+    for item, kept in zip(stack, journal.recall(_key(stack)) or (), strict=False):
         result = CandidateResult(candidate=item.recipe.candidate, **kept["result"])
         built = {} if result.failure else {"recipe": item.recipe, "template": item.members[0].module}
         evaluated.append(make(result, states=kept["states"], oof=kept["oof"], **built))

@@ -96,15 +96,15 @@ def results_from_json(manifest: Mapping[str, Any]) -> SearchResults:
     ensembles = [row for row in rows if row.is_ensemble]
     if [row.index for row in candidates] != list(range(len(candidates))):
         raise damaged("its candidates are not numbered one by one")
-    if all(row.failure for row in candidates) or len(ensembles) > 1:
-        raise damaged("it has no candidate that was trained, or two ensembles")
+    if (all(row.failure for row in candidates) and not ensembles) or not candidates or len(ensembles) > 2:
+        raise damaged("it has no candidate that was trained, or more than two ensembles")
     if len({name for row in candidates for name in row.candidate.parameters}) > MAX_PARAMETERS:  # type: ignore[union-attr]
         raise damaged(f"its candidates have more than {MAX_PARAMETERS} parameters")
     return SearchResults(
         candidates, tuple(row for row in rows if row.is_companion),
         read_field(manifest, "scoring", is_text, "a text"), n_folds,
         read_field(manifest, "seconds", is_number, "a number"), read_field(manifest, "verdict", is_text, "a text"),
-        ensembles[0] if ensembles else None,
+        ensembles[-1] if ensembles else None, ensembles[0] if len(ensembles) > 1 else None,
     )  # fmt: skip
 
 
@@ -127,12 +127,18 @@ def _result(data: Any, n_folds: int) -> CandidateResult:
         read_field(data, "seconds", is_number, "a number"),
         failure=read_field(data, "failure", is_text, "a text"),
         is_ensemble=is_ensemble,
+        ms_per_row=_float(data.get("ms_per_row")),
+        megabytes=_float(data.get("megabytes")),
         facts=read_field(data, "facts", is_object, "an object"),
     )
 
 
 def _floats(values: Sequence[float | None]) -> tuple[float, ...]:
-    return tuple(float("nan") if value is None else float(value) for value in values)
+    return tuple(_float(value) for value in values)
+
+
+def _float(value: Any) -> float:
+    return float(value) if is_number(value) else float("nan")
 
 
 def estimator_to_json(estimator: Any) -> dict[str, Any]:
@@ -181,4 +187,4 @@ def estimator_from_json(estimator: Any, data: Any, model: FittedModel) -> None:
         estimator.cv_results_ = cv_results(estimator.results_)
         estimator.best_index_, estimator.best_score_ = best.index, best.score
         estimator.ensemble_score_ = estimator.results_.chosen.score
-        estimator.best_params_ = dict(best.candidate.parameters if best.candidate else {})
+        estimator.best_params_ = dict(best.candidate.parameters if best.candidate and not best.failure else {})

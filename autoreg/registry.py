@@ -13,7 +13,7 @@ from autoreg.space import as_dimensions
 
 KINDS = ("activation", "loss", "optimizer", "network", "encoding", "strategy", "companion")
 
-GIVEN = {"loss": 2, "optimizer": 0, "network": 3, "encoding": 1, "strategy": 4, "companion": 2}
+GIVEN = {"loss": 2, "optimizer": 0, "network": 3, "encoding": 1, "strategy": 4, "companion": 3}
 """How many arguments of a thing come from us; the others are its options."""
 
 _NAME = re.compile(r"^[a-z0-9][a-z0-9_-]*$")

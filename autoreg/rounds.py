@@ -20,6 +20,7 @@ from autoreg.registry import option_names
 from autoreg.results import Progress, SearchPlan
 from autoreg.search import Evaluated, evaluate, seconds_for
 from autoreg.space import PARTS, Candidate, Space, Time, as_dimensions, short
+from autoreg.stopping import Stop
 from autoreg.threads import at_once
 
 NAME_LISTS = {
@@ -72,9 +73,9 @@ class Rounds:
     limit : Limit or None
     again : RanPlan or None
         A plan to repeat; `strategy` then proposes what it holds.
-    journal : Unkept or None
-    enough : function or None
-        Whether to end now with what there is.
+    journal : Unkept
+    asked : Stop
+        Whether to end with what there is.
     """
 
     def __init__(
@@ -83,14 +84,13 @@ class Rounds:
         stop: Callable[..., bool] | None,
         problem: Problem,
         estimator: Any,
-        limit: Limit | None = None,
-        again: RanPlan | None = None,
-        journal: Unkept | None = None,
-        enough: Callable[[], bool] | None = None,
+        limit: Limit | None,
+        again: RanPlan | None,
+        journal: Unkept,
+        asked: Stop,
     ) -> None:
-        self.journal, self.enough = journal or Unkept(), enough or (lambda: False)
         self.strategy, self.stop, self.problem, self.estimator = strategy, stop, problem, estimator
-        self.limit, self.again = limit, again
+        self.limit, self.again, self.journal, self.asked = limit, again, journal, asked
         self.pace: ByClock | AsBefore | None = again.pace if again else None
         if limit is not None:
             self.pace = ByClock(limit.networks_until)
@@ -106,11 +106,11 @@ class Rounds:
         """
         space, jobs = space_of(self.estimator, self.problem), self.estimator.n_jobs
         done: list[Evaluated] = []
-        while not self.enough():
+        while not self.asked():
             results = tuple(item.result for item in done)
             if self.limit is not None:
                 left = self.limit.networks_until - time.perf_counter()
-                if done and left <= 0 and not self.journal.has_proposal(len(done)):
+                if done and left <= 0:
                     break
                 space = replace(space, time=Time(left, at_once(jobs), partial(seconds_for, problem=self.problem)))
             ask = partial(self.strategy, space, results, self.estimator.n_candidates, self.problem.seed)
@@ -123,9 +123,9 @@ class Rounds:
             leaves = self.stop and partial(self.stop, space, results)
             done += evaluate(
                 proposed, self.problem, len(done), on_progress, jobs, leaves, partial(watch.rung, results), self.pace,
-                self.journal, self.enough,
+                self.journal, self.asked,
             )  # fmt: skip
-        if not done and not self.enough():
+        if not done and not self.asked():
             raise SearchError("the strategy proposed no candidate: give a larger space")
         return done
 

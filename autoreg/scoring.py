@@ -52,6 +52,22 @@ class _Predicted(RegressorMixin, BaseEstimator):
 
 
 @dataclass(frozen=True)
+class Objective:
+    """What a companion is asked to be good at, in the words of scikit-learn's `loss` arguments.
+
+    Attributes
+    ----------
+    loss : {"squared_error", "absolute_error", "quantile"}
+        The error whose mean the best prediction has least: that of the mean, the median, or a quantile.
+    quantile : float or None
+        Which one; None for the others.
+    """
+
+    loss: str = "squared_error"
+    quantile: float | None = None
+
+
+@dataclass(frozen=True)
 class Metric:
     """What a search maximises.
 
@@ -102,6 +118,21 @@ class Metric:
         (array([-2., -3.]), None)
         """
         return {DEFAULT: _negative_root, "neg_mean_squared_error": _negative}.get(self.name)
+
+    @property
+    def objective(self) -> Objective:
+        """What a model that cannot be fitted to any score is best fitted to instead.
+
+        >>> as_metric("mae").objective.loss
+        'absolute_error'
+        >>> from sklearn.metrics import make_scorer, mean_pinball_loss
+        >>> as_metric(make_scorer(mean_pinball_loss, alpha=0.9, greater_is_better=False)).objective
+        Objective(loss='quantile', quantile=0.9)
+        """
+        function = getattr(getattr(self.scorer, "_score_func", self.scorer), "__name__", "")
+        if function in ("mean_pinball_loss", "d2_pinball_score"):
+            return Objective("quantile", float(getattr(self.scorer, "_kwargs", {}).get("alpha", 0.5)))
+        return Objective("absolute_error") if "absolute" in function else Objective()
 
     def score(self, y: Floats, prediction: Floats, sample_weight: Floats | None = None) -> float:
         """Score predictions (N, O) of targets (N, O).

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from autoreg.guards import blame, check_finite, check_rebuilt, look_at, stranger
 from autoreg.journal import Unkept
 from autoreg.limits import check_candidate
 from autoreg.member import Member, has_views
+from autoreg.modelparts import Part
 from autoreg.pace import Pace
 from autoreg.parts import Recipe, resolve
 from autoreg.problem import Problem
@@ -62,6 +64,17 @@ class Evaluated:
     oof: Floats | None = None
     error: BaseException | None = None
 
+    def part(self, weight: float = 1.0) -> Part:
+        """The trained candidate as part of a model."""
+        assert self.recipe is not None
+        assert self.template is not None
+        return Part.from_members(self.recipe, self.template, self.states, weight)
+
+    @property
+    def shape(self) -> Hashable:
+        """Equal for candidates whose predictions take the same steps."""
+        return None if self.template is None else signature(self.template)
+
 
 @dataclass(frozen=True)
 class _Built:
@@ -89,12 +102,13 @@ class _Built:
         module, batch = self.members[0].module, self.members[0].batch_size
         parameters = sum(parameter.numel() for parameter in module.parameters())
         widths = sum(layer.out_features for layer in module.modules() if isinstance(layer, nn.Linear))
-        return len(self.members) * 4 * (8 * parameters + 8 * batch * widths)
+        return len(self.members) * 4 * (8 * parameters + 8 * batch * widths * module.n_views)
 
     @property
     def work(self) -> float:
         """Products of parameters and rows that its training takes, to tell long from short."""
-        parameters = sum(parameter.numel() for parameter in self.members[0].module.parameters())
+        module = self.members[0].module
+        parameters = sum(parameter.numel() for parameter in module.parameters()) * module.n_views
         return float(parameters) * sum(len(m.train) for m in self.members) * int(self.recipe.candidate["max_epochs"])
 
 
@@ -152,41 +166,49 @@ def evaluate(
         except (Exception, SystemExit) as error:  # a part from a plugin or a user may raise anything
             done[index] = _failed(index, candidate, problem, error)
     data = problem.data()
-    stacks = list(_stacks(built))
-    specs = [_spec(stack, problem, stop) for stack in stacks]
+    # where the clock ends stacks, a proposal has a stack for each core
+    stacks = _stacks(built, share=pace is None)
     journal, enough = journal or Unkept(), enough or (lambda: False)
     journal.stacks(first_index, len(stacks))
+    specs = [_spec(stack, problem, stop) for stack in stacks]
     earlier = [place for place, stack in enumerate(stacks) if is_kept(stack, journal)]
     tracker = Tracker(specs, data, problem.metric.sign, on_progress, n_jobs, earlier)
 
     def trainer(place: int) -> Callable[[threading.Event], list[Evaluated]]:
         def train(halt: threading.Event) -> list[Evaluated]:
-            stack, cut = stacks[place], False
+            stack, cut, last = stacks[place], False, specs[place].max_epochs
+            first = stack[0].index
 
             def on_epoch(epoch: int, outcomes: dict[int, CandidateOutcome]) -> int | None:
-                nonlocal cut
+                nonlocal cut, last
                 if halt.is_set():
                     raise Stopped("the search was stopped")
                 tracker.on_epoch(place, epoch, outcomes)
-                cut = epoch < specs[place].max_epochs and enough()
-                return epoch if cut else pace.after(stack[0].index, epoch) if pace else None
+                cut = epoch < last and enough()
+                moved = epoch if cut else pace.after(first, epoch) if pace else None
+                last = last if moved is None else moved
+                return moved
 
-            evaluated = recalled(stack, journal, pace, Evaluated)
+            evaluated = recalled(stack, journal, Evaluated)
+            if evaluated and pace is not None:
+                pace.take_up(first, journal.fact(f"ends of stack {first}") or ())
             if not evaluated and not enough():
                 evaluated = list(_train(stack, problem, data, on_epoch, stop))
                 if cut:
                     return [item for item in evaluated if not item.result.failure]
-                keep(stack, evaluated, journal, pace)
+                if pace is not None and first in pace.moves:
+                    journal.note_fact(f"ends of stack {first}", pace.moves[first])
+                keep(stack, evaluated, journal)
             tracker.finished(place)
             return evaluated
 
         return train
 
     # the longest first, so that no core waits long for the last
-    order = sorted(range(len(stacks)), key=lambda place: -sum(item.work for item in stacks[place]))
+    order = sorted(range(len(stacks)), key=lambda place: -_work(stacks[place]))
 
     if pace is not None:
-        plans = [(stacks[place][0].index, specs[place].max_epochs) for place in order if place not in earlier]
+        plans = [(stack[0].index, specs[place].max_epochs) for place, stack in ((p, stacks[p]) for p in order)]
         pace.begin([(first, epochs, max(epochs, problem.most_epochs)) for first, epochs in plans], at_once(n_jobs))
 
     def ended(evaluated: list[Evaluated]) -> None:
@@ -270,20 +292,48 @@ def _encoding_key(candidate: Candidate, fold: int, module: nn.Module) -> Hashabl
     return (encoding if isinstance(encoding, str) or encoding is None else id(encoding), options, fold, buffers)
 
 
-def _stacks(built: Sequence[_Built]) -> list[list[_Built]]:
-    """Candidates of one program together, in pieces that fit into memory.
+def _stacks(built: Sequence[_Built], share: bool = True) -> list[list[_Built]]:
+    """Candidates of one program together, in pieces that fit into memory and that two cores share evenly.
 
-    A single program is cut in two where that keeps both halves busy, so that two cores have something to do.
+    Smaller stacks take longer for each network. So the largest is cut only while one of two cores would otherwise idle
+    for much of the time; how many cores there are does not matter, so that the numbers are the same everywhere.
+    Without `share` none is cut for that.
     """
     groups: dict[Hashable, list[_Built]] = {}
     for item in built:
         groups.setdefault(item.key, []).append(item)
-    pieces = 2 if len(groups) == 1 else 1
     stacks = []
     for group in groups.values():
-        per_stack = max(1, min(STACK_BYTES // max(1, group[0].bytes), -(-len(group) // pieces)))
-        stacks += [group[start : start + per_stack] for start in range(0, len(group), per_stack)]
+        most = max(1, STACK_BYTES // max(1, group[0].bytes))
+        stacks += _cut(group, -(-len(group) // most))
+    while share and stacks and _longest_of_two(stacks) > UNEVEN * sum(map(_work, stacks)) / 2:
+        largest = max(range(len(stacks)), key=lambda place: _work(stacks[place]))
+        if len(stacks[largest]) < 2:
+            break
+        stacks[largest : largest + 1] = _cut(stacks[largest], 2)
     return stacks
+
+
+UNEVEN = 1.3
+"""From how many times its even share on one core on a plan is cut further."""
+
+
+def _cut(stack: list[_Built], pieces: int) -> list[list[_Built]]:
+    """A stack in near-equal pieces."""
+    bounds = [len(stack) * piece // pieces for piece in range(pieces + 1)]
+    return [stack[start:stop] for start, stop in pairwise(bounds)]
+
+
+def _work(stack: Sequence[_Built]) -> float:
+    return sum(item.work for item in stack)
+
+
+def _longest_of_two(stacks: Sequence[Sequence[_Built]]) -> float:
+    """The longer part when each stack, the largest first, goes to the one of two cores that is free."""
+    cores = [0.0, 0.0]
+    for work in sorted(map(_work, stacks), reverse=True):
+        cores[cores.index(min(cores))] += work
+    return max(cores)
 
 
 def _spec(stack: Sequence[_Built], problem: Problem, stop: Stop | None = None) -> StackSpec:

@@ -35,6 +35,9 @@ DEFAULTS: dict[str, Any] = {
 }
 """What `NeuralRegressor` does when nothing is said; its constructor shows the same values."""
 
+COMPANIONS = "compare"
+"""What is done with companions when nothing is said, on the command line as in Python."""
+
 SEED = "random_state"
 """The one parameter that a candidate may have and has no default here: the search's own takes its place."""
 

@@ -291,6 +291,13 @@ def _padded(output: Tensor | None, filler: Tensor, rows: int) -> Tensor:
     return torch.cat([output, output[:1].detach().expand(missing, *output.shape[1:])]) if missing else output
 
 
+def takes_any_layout(module: nn.Module) -> bool:
+    """Whether a stacked module begins with an `nn.Linear`, which reads rows as quickly when they lie as columns."""
+    if isinstance(module.forward, ChainForward):
+        return bool(module._modules) and takes_any_layout(next(iter(module.children())))
+    return isinstance(module.forward, LinearForward)
+
+
 def mapped_forwards(stack: nn.Module) -> list[Mapped]:
     """All vmapped or looped parts of a stack."""
     return [module.forward for module in stack.modules() if isinstance(module.forward, Mapped)]

@@ -52,7 +52,8 @@ class Tracker:
         with one_thread():
             self.seconds = [stack.max_epochs * _seconds_per_epoch(stack, data) for stack in stacks]
         left = [s for s, share in zip(self.seconds, self.shares, strict=True) if not share]
-        self.total = max([sum(left) / max(1, min(len(left), at_once(n_jobs))), *left])
+        many = max(1, min(len(left), at_once(n_jobs)))
+        self.total = max([sum(left) / many, *left])
         self.earlier = self._fraction()
         candidates_left = sum(count for place, count in enumerate(self.counts) if place not in recalled)
         if candidates_left or not recalled:

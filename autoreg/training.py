@@ -26,7 +26,7 @@ from autoreg.updates import OptimizerPart, Updates, infer_roles
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 Score = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-VALIDATION_ELEMENTS = 1 << 16
+VALIDATION_ELEMENTS = 1 << 13
 """Rows times members that one validation chunk holds."""
 
 PREPARED_ELEMENTS = 1 << 20

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from autoreg.builtins import losses
 from autoreg.builtins.activations import ACTIVATIONS
 from autoreg.builtins.layers import Dropout, LayerNorm, Mish, PReLU, ResidualBlock, random_bytes
-from autoreg.builtins.networks import linear, mlp, resnet
+from autoreg.builtins.networks import linear, mlp, realmlp, resnet
 from autoreg.errors import OptionError
 from autoreg.plugins import load_plugins
 from autoreg.registry import Registry
@@ -29,7 +29,7 @@ OFFERED = {
         "squared_error", "tweedie",
     },
     "optimizer": {"adam", "adamw", "momentum", "muon", "nadam", "rmsprop", "sgd"},
-    "network": {"linear", "mlp", "resnet"},
+    "network": {"linear", "mlp", "realmlp", "resnet", "tabm"},
     "encoding": {"none", "pbld", "plain", "ple", "standard"},
 }  # fmt: skip
 
@@ -385,6 +385,9 @@ NETWORKS: list[Callable[..., nn.Module]] = [
     mlp,
     partial(mlp, depth=3, width=16, dropout=0.25),
     partial(resnet, depth=2, width=16, dropout=0.25),
+    partial(realmlp, depth=2, width=16, dropout=0.25),
+    partial(realmlp, depth=3, width=16, dropout=0.25, residual=True),
+    partial(realmlp, parametric=False),
 ]
 
 

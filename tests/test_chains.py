@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from autoreg.arithmetic import fast_products
-from autoreg.builtins.layers import Dropout, Mish
+from autoreg.builtins.layers import Dropout, Mish, Parametric, PReLU
 from autoreg.parameters import FlatParameters
 from autoreg.stacking import stack_modules
 
@@ -20,12 +20,28 @@ def dropout():
     return layer
 
 
+def moved(activation, n_units):
+    layer = Parametric(activation, n_units)
+    with torch.no_grad():
+        layer.alpha.copy_(torch.linspace(-0.5, 1.5, n_units))
+    return layer
+
+
 NETWORKS = {
     **{
         name: lambda act=act: nn.Sequential(nn.Linear(D, 6), act(), nn.Linear(6, 6), act(), nn.Linear(6, 1))
         for name, act in {
             "relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "silu": nn.SiLU, "gelu": nn.GELU,
             "gelu_tanh": lambda: nn.GELU("tanh"), "leaky": nn.LeakyReLU, "mish": Mish, "elu": nn.ELU,
+        }.items()
+    },
+    **{
+        f"parametric {name}": lambda act=act: nn.Sequential(
+            nn.Linear(D, 6), moved(act(), 6), dropout(), nn.Linear(6, 6), moved(act(), 6), nn.Linear(6, 1)
+        )
+        for name, act in {
+            "silu": nn.SiLU, "relu": nn.ReLU, "tanh": nn.Tanh, "mish": Mish, "elu": nn.ELU, "prelu": PReLU,
+            "identity": nn.Identity,
         }.items()
     },
     "two activations in a row": lambda: nn.Sequential(nn.Linear(D, 6), nn.Tanh(), nn.ReLU(), nn.Linear(6, 2)),
@@ -92,6 +108,25 @@ def test_float32_keeps_its_digits_whichever_library_multiplies():
     _, own = alone(exact, x[5].double(), 0.0)
     for name, gradient in zip([n for n, _ in exact.named_parameters()], own[1:], strict=True):
         assert (views[name][5] - gradient).abs().max() < 1e-5 * gradient.abs().max()
+
+
+class Beside(nn.Module):
+    """A network of a user's, with a layer under a name that runs have a use for."""
+
+    leading_axes = True
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(D, D))
+
+    def forward(self, x):
+        return x + self.inner(x)
+
+
+def test_a_layer_may_be_called_inner():
+    members = [nn.Sequential(nn.Linear(D, D), Beside()) for _ in range(M)]
+    x = torch.randn(M, B, D)
+    torch.testing.assert_close(stack_modules(members)(x)[1], members[1](x[1]))
 
 
 def test_frozen_weights_have_no_gradient_and_the_rest_has():

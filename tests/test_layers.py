@@ -21,10 +21,11 @@ PACKAGE = Path(autoreg.__file__).parent
 FLOORS: dict[int, str] = {
     7: "__main__ cli cli_check cli_fit cli_plugins completion commands console options",
     6: "arguments base estimators fitting plans recording report rounds scaffold testing",
-    5: "blueprints builtins describe manifest model modelformat persistence",
-    4: "companions ensemble guards identity journal limits pace parts problem recall records scoring search tracking",
+    5: "blueprints builtins companion_blueprints describe manifest model modelformat persistence",
+    4: "companions ensemble guards identity journal limits modelparts pace parts problem recall records scoring search "
+    "selection tracking",
     3: "arithmetic batches chains inputs member parameters schedules stacking stopping threads torch_optim "
-    "torch_runner torch_trials torch_worker training updates",
+    "torch_runner torch_trials torch_worker training trees updates",
     2: "installed names observers plugins registry tracing",
     1: "columns dates delimited encoding folds frames kinds quantities readers tables targets tasks values writers",
     0: "errors gradients hookspecs results space strictjson",

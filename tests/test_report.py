@@ -53,7 +53,8 @@ BOARD = results(
 
 def test_frame() -> None:
     frame = leaderboard.frame(BOARD)
-    assert list(frame.columns) == ["rank", "model", "kind", "rmse", "rmse_std", "epoch", "seconds", "failure"]
+    names = ["rank", "model", "kind", "rmse", "rmse_std", "epoch", "seconds", "ms_per_row", "megabytes", "failure"]
+    assert list(frame.columns) == names
     assert frame["kind"].tolist() == ["network", "companion", "network", "network", "companion"]
     assert frame["rmse"].tolist()[:3] == [8.5, 9.5, 11.0]
     assert frame["rmse_std"].tolist()[:3] == [0.5, 0.0, 1.0]
@@ -75,9 +76,9 @@ def test_a_score_keeps_its_sign() -> None:
 
 def test_text() -> None:
     lines = leaderboard.text(BOARD).splitlines()
-    assert lines[0].split() == ["rank", "model", "kind", "rmse", "±", "std", "epoch", "seconds"]
-    assert lines[1].split() == ["1", "mlp", "relu", "lr", "0.002", "network", "8.500", "0.500", "12", "3.2"]
-    assert lines[2].split() == ["2", "ridge", "companion", "9.500", "0.000", "-", "0.5"]
+    assert lines[0].split() == ["rank", "model", "kind", "rmse", "±", "std", "epoch", "seconds", "ms/row", "MB"]
+    assert lines[1].split() == ["1", "mlp", "relu", "lr", "0.002", "network", "8.500", "0.500", "12", "3.2", "-", "-"]
+    assert lines[2].split() == ["2", "ridge", "companion", "9.500", "0.000", "-", "0.5", "-", "-"]
     assert lines[4:] == ["failed: mlp relu lr 0.003: ValueError: too wide", "failed: trees: ImportError: no trees"]
     assert len({line.index("network") for line in lines[1:4] if "network" in line}) == 1
 

@@ -10,14 +10,17 @@ from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.compose import ColumnTransformer
 from sklearn.dummy import DummyRegressor
-from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import Ridge, RidgeCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from autoreg.builtins.additive import Additive, Constant, additive, constant
+from autoreg.builtins.forests import MAX_CATEGORIES, SizedExtraTrees, forest_trees, hist_trees
 from autoreg.encoding import TableLayout
 from autoreg.hookspecs import hookimpl
+from autoreg.scoring import Objective
+from autoreg.trees import TreeEnsemble
 
 ALPHAS = tuple(np.logspace(-2, 4, 7))
 """Penalties that ridge chooses from, by leave-one-out error."""
@@ -29,13 +32,12 @@ MANY_COLUMNS = 1500
 """Columns after one-hot coding beyond which ridge takes a penalty of as many and an iterative solver: choosing takes
 time and memory with the square of the columns."""
 
-MAX_TREE_CODES = 255
-"""Categories that HistGradientBoostingRegressor can treat as such."""
 
-
-def mean(layout: TableLayout, random_state: int) -> DummyRegressor:
-    """The mean of the training targets, whatever the row."""
-    return DummyRegressor()
+def mean(layout: TableLayout, random_state: int, objective: Objective) -> DummyRegressor:
+    """The mean of the training targets, whatever the row; their median or quantile where that is asked for."""
+    level = 0.5 if objective.quantile is None else objective.quantile
+    strategy = "mean" if objective.loss == "squared_error" else "quantile"
+    return DummyRegressor(strategy=strategy, quantile=level)
 
 
 class SizedRidge(RegressorMixin, BaseEstimator):
@@ -84,14 +86,25 @@ def ridge(layout: TableLayout, random_state: int) -> Pipeline:
     return Pipeline([("coded", ColumnTransformer(parts)), ("ridge", SizedRidge())])
 
 
-def hist_gradient_boosting(layout: TableLayout, random_state: int) -> HistGradientBoostingRegressor:
+def hist_gradient_boosting(layout: TableLayout, random_state: int, objective: Objective) -> Any:
     """Boosted trees with scikit-learn's defaults; codes are categories as far as the trees can take them."""
-    categories = [layout.n_numbers + i for i, n in enumerate(layout.n_codes) if n <= MAX_TREE_CODES]
-    return HistGradientBoostingRegressor(categorical_features=categories or None, random_state=random_state)
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    categories = [layout.n_numbers + i for i, n in enumerate(layout.n_codes) if n <= MAX_CATEGORIES]
+    return HistGradientBoostingRegressor(
+        loss=objective.loss, quantile=objective.quantile, categorical_features=categories or None,
+        random_state=random_state,
+    )  # fmt: skip
+
+
+def extra_trees(layout: TableLayout, random_state: int, objective: Objective) -> SizedExtraTrees:
+    """Extremely randomised trees, as many and as deep as the table's size allows."""
+    return SizedExtraTrees(objective.loss, objective.quantile, random_state)
 
 
 @hookimpl
 def register_companions(register: Any) -> None:
-    register("mean", mean)
-    register("ridge", ridge)
-    register("hist_gradient_boosting", hist_gradient_boosting)
+    register("mean", mean, to_module=constant, module=Constant)
+    register("ridge", ridge, to_module=additive, module=Additive)
+    register("hist_gradient_boosting", hist_gradient_boosting, to_module=hist_trees, module=TreeEnsemble)
+    register("extra_trees", extra_trees, to_module=forest_trees, module=TreeEnsemble)

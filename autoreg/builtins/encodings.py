@@ -10,12 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from autoreg.builtins.embeddings import Periodic, PiecewiseLinear
 from autoreg.builtins.features import (
     Embedded,
     MissingFlags,
     OneHot,
-    Periodic,
-    PiecewiseLinear,
     Scaling,
 )
 from autoreg.encoding import FoldStatistics
@@ -103,10 +102,11 @@ class Encoded(nn.Module):
             return features
         parts = [features]
         if self.embedding is not None:
-            parts = [self.embedding(features[..., : self.n_numbers]), features[..., self.n_numbers :]]
+            numbers, others = features.split([self.n_numbers, features.shape[-1] - self.n_numbers], dim=-1)
+            parts = [self.embedding(numbers), others] if others.shape[-1] else [self.embedding(numbers)]
         if self.embedded is not None:
             parts.append(self.embedded(codes))
-        return torch.cat(parts, dim=-1)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
 
 class Untouched(nn.Module):

@@ -1,4 +1,4 @@
-"""What encodings are made of: scaled numbers, flags of missing values, categories, embeddings of numbers.
+"""What encodings are made of: scaled numbers, flags of missing values, categories.
 
 Written once over leading axes: buffers and parameters may have a leading M axis, the inputs too, or they are shared.
 """
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from autoreg.encoding import N_QUANTILES, FoldStatistics
+from autoreg.encoding import FoldStatistics
 from autoreg.gradients import Role
 
 Floats = NDArray[np.float64]
@@ -205,140 +205,3 @@ class Embedded(nn.Module):
         # gather reads a weight that lies scattered in memory, and its gradient is the quickest
         vectors = self.weight.gather(-2, slots.unsqueeze(-1).expand(*slots.shape, size))
         return vectors.reshape(*index.shape[:-1], -1)
-
-
-class PiecewiseLinear(nn.Module):
-    """Each number as `size` piecewise linear functions of it, with knots at the fold's quantiles.
-
-    A linear map plus a map per bin that starts at zero: version B of Gorishniy et al., arXiv 2203.05556.
-
-    Parameters
-    ----------
-    knots : array, (N_QUANTILES, Dn)
-        Quantiles of the scaled numbers.
-    n_bins : int
-        At most; columns with few values have fewer.
-    size : int
-    rate : float
-        Factor of the learning rate.
-
-    Examples
-    --------
-    >>> layer = PiecewiseLinear(np.linspace(-1, 1, N_QUANTILES)[:, None].repeat(2, 1), n_bins=4, size=3, rate=1.0)
-    >>> layer(torch.zeros(5, 2)).shape
-    torch.Size([5, 6])
-    """
-
-    leading_axes = True
-
-    def __init__(self, knots: Floats, n_bins: int, size: int, rate: float) -> None:
-        super().__init__()
-        self.rate = float(rate)
-        n = knots.shape[1]
-        self.n_features = n * size
-        bins = torch.zeros(n, size, n_bins)  # before the arrays below, as in `OneHot`
-        start, gain = np.zeros((n, n_bins)), np.zeros((n, n_bins))
-        wanted = np.linspace(0, 1, n_bins + 1) * (N_QUANTILES - 1)
-        for j, column in enumerate(knots.T):
-            edges = np.unique(np.interp(wanted, np.arange(N_QUANTILES), column).astype(np.float32)).astype(float)
-            start[j, : len(edges) - 1] = edges[:-1]
-            gain[j, : len(edges) - 1] = 1 / np.diff(edges)
-        self.register_buffer("start", as_buffer(start))
-        self.register_buffer("gain", as_buffer(gain))
-        bound = 1 / math.sqrt(size)
-        self.weight = nn.Parameter(torch.empty(n, size).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(n, size).uniform_(-bound, bound))
-        self.bins = nn.Parameter(bins)
-        self.parameter_roles = {
-            "weight": Role("embedding", self.rate),
-            "bias": Role("bias", self.rate, 0.0),
-            "bins": Role("embedding", self.rate),
-        }
-
-    start: Tensor
-    gain: Tensor
-
-    def forward(self, z: Tensor) -> Tensor:
-        """(..., B, Dn) -> (..., B, Dn * size)."""
-        z = z.mT.unsqueeze(-2)
-        inside = (z - self.start.unsqueeze(-1)).mul_(self.gain.unsqueeze(-1)).clamp_(0, 1)
-        weight = torch.cat([self.weight.unsqueeze(-1), self.bins], dim=-1)
-        return by_rows(per_column(weight, self.bias, torch.cat([z, inside], dim=-2)))
-
-
-class Periodic(nn.Module):
-    """Each number as itself and `size - 1` mixtures of waves of it: RealMLP's "PBLD" embedding, arXiv 2407.04491.
-
-    Parameters
-    ----------
-    n : int
-        Number columns, Dn.
-    n_frequencies : int
-    size : int
-    sigma : float
-        Spread of the frequencies at the start; greater lets nearby numbers differ more.
-    rate : float
-        Factor of the learning rate.
-
-    Examples
-    --------
-    >>> Periodic(2, 16, 4, sigma=0.1, rate=1.0)(torch.zeros(5, 2)).shape
-    torch.Size([5, 8])
-    """
-
-    leading_axes = True
-
-    def __init__(self, n: int, n_frequencies: int, size: int, sigma: float, rate: float) -> None:
-        super().__init__()
-        self.rate = float(rate)
-        self.n_features = n * size
-        bound = 1 / math.sqrt(n_frequencies)
-        self.frequency = nn.Parameter(torch.randn(n, n_frequencies) * sigma)
-        self.phase = nn.Parameter(torch.empty(n, n_frequencies).uniform_(-math.pi, math.pi))
-        self.weight = nn.Parameter(torch.empty(n, size - 1, n_frequencies).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(n, size - 1).uniform_(-bound, bound))
-        self.parameter_roles = {
-            "frequency": Role("embedding", self.rate),
-            "phase": Role("bias", self.rate, 0.0),
-            "weight": Role("embedding", self.rate),
-            "bias": Role("bias", self.rate, 0.0),
-        }
-
-    def forward(self, z: Tensor) -> Tensor:
-        """(..., B, Dn) -> (..., B, Dn * size)."""
-        z = z.mT.unsqueeze(-2)
-        with_one = torch.cat([z, torch.ones_like(z)], dim=-2)
-        # a sine is a cosine with another phase, and the phases are uniform; its gradient takes a step less
-        waves = per_column(torch.stack([2 * math.pi * self.frequency, self.phase], dim=-1), None, with_one).sin()
-        return by_rows(torch.cat([z, per_column(self.weight, self.bias, waves)], dim=-2))
-
-
-def per_column(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
-    """Apply each number column's own linear map, rows last: every step then runs along contiguous memory.
-
-    Parameters
-    ----------
-    weight : Tensor, (..., Dn, p, q)
-    bias : Tensor, (..., Dn, p), or None
-    x : Tensor, (..., Dn, q, B)
-
-    Returns
-    -------
-    Tensor, (..., Dn, p, B)
-
-    Examples
-    --------
-    >>> per_column(torch.ones(2, 3, 4), torch.zeros(2, 3), torch.ones(2, 4, 5)).shape
-    torch.Size([2, 3, 5])
-    """
-    flat_weight, flat_x = weight.reshape(-1, *weight.shape[-2:]), x.reshape(-1, *x.shape[-2:])
-    if bias is None:
-        out = torch.bmm(flat_weight, flat_x)
-    else:
-        out = torch.baddbmm(bias.reshape(len(flat_weight), -1, 1), flat_weight, flat_x)
-    return out.view(*x.shape[:-2], *out.shape[-2:])
-
-
-def by_rows(x: Tensor) -> Tensor:
-    """(..., Dn, p, B) -> (..., B, Dn * p)."""
-    return x.flatten(-3, -2).mT.contiguous()

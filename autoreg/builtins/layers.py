@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from autoreg.chains import UNCHANGED, Inner
+from autoreg.chains import UNCHANGED, Inner, inner_of, sum_rows
 from autoreg.errors import OptionError
 from autoreg.gradients import Role
 
@@ -91,7 +91,7 @@ class Dropout(nn.Module):
 
         def forward(x: Tensor) -> tuple[Tensor, Tensor]:
             factors = self._factors(x)
-            return x * factors, factors
+            return x.mul_(factors), factors
 
         return Inner(forward, torch.Tensor.mul_)
 
@@ -212,6 +212,10 @@ class Mish(nn.Mish):
     def forward(self, x: Tensor) -> Tensor:
         return _Mish.apply(x)[0] if torch.is_grad_enabled() and x.requires_grad else F.mish(x)
 
+    def inner(self) -> Inner:
+        """The layer within a run of layers."""
+        return Inner(_Mish.forward, torch.Tensor.mul_, in_place=False)
+
 
 class _Mish(torch.autograd.Function):
     """Mish and its derivative from one exponential, in pieces that stay in the cache."""
@@ -247,6 +251,110 @@ class _Mish(torch.autograd.Function):
 
 PIECE = 1 << 17
 """Elements whose intermediate results stay in a core's cache."""
+
+
+class Scale(nn.Module):
+    """One learned factor per feature, 1 at the start: RealMLP's scaling layer, arXiv 2407.04491.
+
+    Parameters
+    ----------
+    n_features : int
+    rate : float
+        Factor of the learning rate.
+
+    Examples
+    --------
+    >>> Scale(3)(torch.ones(2, 3)).shape
+    torch.Size([2, 3])
+    """
+
+    leading_axes = True
+
+    def __init__(self, n_features: int, rate: float = 1.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(n_features))
+        self.parameter_roles = {"weight": Role("scale", float(rate), 0.0)}
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * before_rows(self.weight.to(x.dtype), x)
+
+
+class Parametric(nn.Module):
+    """``x + alpha * (activation(x) - x)`` with one learned alpha per unit, 1 at the start, arXiv 2407.04491.
+
+    Parameters
+    ----------
+    activation : nn.Module
+    n_units : int
+    rate : float
+        Factor of the learning rate.
+
+    Examples
+    --------
+    >>> layer = Parametric(nn.ReLU(), 2)
+    >>> with torch.no_grad():
+    ...     layer.alpha[1] = 0.5
+    >>> layer(torch.tensor([[-2.0, -2.0]]))
+    tensor([[ 0., -1.]], grad_fn=<...>)
+    """
+
+    leading_axes = True
+
+    def __init__(self, activation: nn.Module, n_units: int, rate: float = 1.0) -> None:
+        super().__init__()
+        self.activation = activation
+        self.alpha = nn.Parameter(torch.ones(n_units))
+        self.parameter_roles = {"alpha": Role("scale", float(rate), 0.0)}
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.activation(x)
+        return torch.addcmul(y, y - x, before_rows(self._beyond_one(x), x))
+
+    def _beyond_one(self, x: Tensor) -> Tensor:
+        # alpha itself, near one, would lose its digits in bfloat16
+        return (self.alpha - 1).to(x.dtype)
+
+    def inner(self) -> Inner | None:
+        """The layer within a run of layers, where its activation can be."""
+        unit = inner_of(self.activation)
+        if unit is None or unit.parameters or not self.alpha.requires_grad:
+            return None
+
+        def forward(x: Tensor) -> tuple[Tensor, Any]:
+            y, kept = unit.forward(x.clone() if unit.in_place else x)
+            difference = y - x
+            beyond = self._beyond_one(x).unsqueeze(1)
+            out = torch.addcmul(y, difference, beyond, out=None if unit.in_place else y)
+            return out, (kept, difference, beyond)
+
+        def slopes(gradient: Tensor, kept: Any) -> tuple[Tensor]:
+            return (sum_rows(kept[1] * gradient, self.alpha),)
+
+        def backward(gradient: Tensor, kept: Any) -> Tensor:
+            inner, _, beyond = kept
+            through = unit.backward(gradient * (1 + beyond), inner)
+            return through.addcmul_(gradient, beyond, value=-1)
+
+        return Inner(forward, backward, False, (self.alpha,), slopes)
+
+
+class Residual(nn.Module):
+    """What it gets plus what its layers make of it.
+
+    Examples
+    --------
+    >>> Residual(nn.Linear(3, 3), nn.ReLU())(torch.zeros(5, 3)).shape
+    torch.Size([5, 3])
+    """
+
+    leading_axes = True
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
 
 
 class ResidualBlock(nn.Module):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from torch import nn
 
-from autoreg.builtins.layers import Dropout, LayerNorm, ResidualBlock
-from autoreg.errors import OptionError
+from autoreg.builtins.layers import Dropout, LayerNorm, Parametric, Residual, ResidualBlock, Scale
+from autoreg.builtins.ntp import LEVEL, gain_of, ntp_linear
+from autoreg.builtins.views import Heads, Views
+from autoreg.errors import OptionError, unknown
 from autoreg.hookspecs import hookimpl
 
 Activation = Callable[[], nn.Module]
@@ -83,11 +86,126 @@ def resnet(
     )
 
 
+def realmlp(
+    n_features: int,
+    n_outputs: int,
+    activation: Activation,
+    depth: int = 3,
+    width: int = 128,
+    dropout: float = 0.0,
+    parametric: bool = True,
+    residual: bool = False,
+    scale_rate: float = 6.0,
+    bias_rate: float = 0.1,
+    alpha_rate: float = 0.1,
+) -> nn.Module:
+    """A multilayer perceptron in RealMLP's parametrisation, Holzmueller et al. (2024), arXiv 2407.04491.
+
+    A factor for each feature stands before the first layer; layers are in NTP (see `ntp_linear`), each begins with
+    outputs of variance one, and biases are not decayed. A learning rate here does what it does in an `mlp` of 256
+    units: RealMLP's 0.2 is 0.0125.
+
+    First weights depend on the seed alone: RealMLP's own look at the training rows, to bring every unit's variance to
+    one and to draw biases from its values. Left to other parts: the encoding (``pbld``), schedule (``coslog4``),
+    optimizer (``adamw`` with ``beta2=0.95``). Left out: schedules of dropout and decay.
+
+    Parameters
+    ----------
+    n_features, n_outputs : int
+    activation : function
+        Returns a fresh activation module.
+    depth, width : int
+        Hidden layers and their units.
+    dropout : float
+        After each activation.
+    parametric : bool
+        Let each unit learn how much of the activation it takes.
+    residual : bool
+        Let each hidden layer but the first add to what it gets; RealMLP has no such thing.
+    scale_rate, bias_rate, alpha_rate : float
+        Learning rates of the features' factors, the biases and the parametric activations, as multiples of NTP's.
+
+    Examples
+    --------
+    >>> import torch
+    >>> realmlp(4, 1, nn.SiLU, depth=1, width=8)(torch.zeros(5, 4)).shape
+    torch.Size([5, 1])
+    """
+    depth, width = _whole(depth=depth, width=width)
+    # what residual layers add grows from layer to layer by itself
+    gain = 1.0 if residual else gain_of(activation)
+    bias_rate, alpha_rate = _rate(bias_rate=bias_rate), _rate(alpha_rate=alpha_rate)
+
+    def block(n_units: int) -> list[nn.Module]:
+        unit = Parametric(activation(), width, LEVEL * alpha_rate) if parametric else activation()
+        return [unit, Dropout(dropout), ntp_linear(width, n_units, gain, bias_rate)]
+
+    layers: list[nn.Module] = [Scale(n_features, LEVEL * _rate(scale_rate=scale_rate))]
+    layers.append(ntp_linear(n_features, width, 1.0, bias_rate))
+    for _ in range(depth - 1):
+        layers += [Residual(*block(width))] if residual else block(width)
+    return nn.Sequential(*layers, *block(n_outputs))
+
+
+def tabm(
+    n_features: int,
+    n_outputs: int,
+    activation: Activation,
+    depth: int = 3,
+    width: int = 128,
+    dropout: float = 0.0,
+    views: int = 8,
+    factors: str = "normal",
+) -> nn.Module:
+    """TabM-mini: several views of a row through one perceptron, Gorishniy et al. (2025), arXiv 2410.24210.
+
+    Each view multiplies the features by factors of its own and has an output layer of its own; what lies between is
+    shared. Losses and predictions of the views are averaged. A step takes `views` times as long as an `mlp`'s.
+
+    Parameters
+    ----------
+    n_features, n_outputs : int
+    activation : function
+        Returns a fresh activation module.
+    depth, width : int
+        Hidden layers and their units.
+    dropout : float
+        After each activation.
+    views : int
+    factors : {"normal", "signs"}
+        How the views' factors begin: as normal numbers, which suits embeddings, or as 1 and -1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> tabm(4, 1, nn.ReLU, depth=1, width=8, views=3)(torch.zeros(5, 4)).shape
+    torch.Size([5, 3, 1])
+    """
+    depth, width, views = _whole(depth=depth, width=width, views=views)
+    if factors not in FACTORS:
+        raise OptionError(unknown("factors", factors, FACTORS))
+    layers: list[nn.Module] = [Views(views, n_features, signs=factors == "signs")]
+    for _ in range(depth):
+        layers += [nn.Linear(n_features, width), activation(), Dropout(dropout)]
+        n_features = width
+    return nn.Sequential(*layers, Heads(views, n_features, n_outputs))
+
+
+FACTORS = ("normal", "signs")
+
+
 def _whole(**sizes: float) -> list[int]:
     for name, value in sizes.items():
         if value < 1 or value != int(value):
             raise OptionError(f"network option {name}={value!r}: give a whole number of at least 1")
     return [int(value) for value in sizes.values()]
+
+
+def _rate(**rates: float) -> float:
+    ((name, value),) = rates.items()
+    if not 0 <= value < math.inf:
+        raise OptionError(f"network option {name}={value!r}: give a finite number of at least 0")
+    return float(value)
 
 
 DROPOUT = [0.0, 0.1, 0.3]
@@ -98,3 +216,9 @@ def register_networks(register: Callable[..., None]) -> None:
     register("linear", linear)
     register("mlp", mlp, space={"depth": [1, 2, 3], "width": [64, 128, 256], "dropout": DROPOUT})
     register("resnet", resnet, space={"depth": [1, 2, 3], "width": [64, 128], "dropout": DROPOUT})
+    register(
+        "realmlp",
+        realmlp,
+        space={"depth": [1, 2, 3], "width": [64, 128, 256], "dropout": DROPOUT, "residual": [False, True]},
+    )
+    register("tabm", tabm, space={"depth": [1, 2, 3], "width": [64, 128], "dropout": DROPOUT, "views": [4, 8]})

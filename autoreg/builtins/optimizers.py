@@ -150,13 +150,13 @@ def _adam(beta1: Number, beta2: Number, eps: Number, weight_decay: Number, decou
         steps = state["steps"].add_(1)
         for name, gradient in gradients.items():
             role, param = roles.get(name, Role()), params[name]
-            rate = _rate(learning_rate, gradient, role)
             if not decoupled:
                 gradient = _with_decay(gradient, param, weight_decay, role)
-            elif isinstance(decay := _decay_of(param, weight_decay, role), Tensor) or decay:
-                param.addcmul_(param, rate * decay, value=-1)
+            decays = decoupled and not _is_zero(weight_decay) and not _is_zero(role.decay)
             averages, squares = state["average"][name], state["square"][name]
             for m, own in enumerate(learning_rate.tolist()):
+                if decays:
+                    _decay(param[m], own * _of_member(weight_decay, m), role)
                 _fused_adam(
                     param[m], gradient[m], averages[m], squares[m], steps[m], own, role,
                     _of_member(beta1, m), _of_member(beta2, m), _of_member(eps, m),
@@ -180,6 +180,15 @@ def _fused_adam(
     )  # fmt: skip
     if isinstance(factor, Tensor):
         param.addcmul_(target, factor)
+
+
+def _decay(param: Tensor, rate: float, role: Role) -> None:
+    """Shrink a member's parameters, where the role says so by its factors."""
+    if isinstance(role.rate, Tensor) or isinstance(role.decay, Tensor):
+        factor: Any = role.rate * role.decay
+        param.addcmul_(param, factor, value=-rate)
+    else:
+        param.mul_(1 - rate * role.rate * role.decay)
 
 
 def _of_member(value: Number, m: int) -> float:

@@ -116,9 +116,10 @@ def _only(lane: int, lanes: int) -> list[int]:
 WIDTH = 128
 
 COMMON: dict[str, Any] = {
-    "network": "mlp",
+    "network": "realmlp",
     "network__width": WIDTH,
     "network__depth": 3,
+    "network__residual": True,
     "activation": "silu",
     "optimizer": "adamw",
     "optimizer__beta2": 0.95,
@@ -142,22 +143,22 @@ def _setting(encoding: str, learning_rate: float, weight_decay: float, dropout: 
 
 LISTED: tuple[list[dict[str, Any]], ...] = (
     [
-        _setting("ple", 0.01, 0.05, 0.1),
-        _setting("ple", 0.02, 0.05, 0.2),
-        _setting("ple", 0.005, 0.02, 0.0),
-        _setting("ple", 0.01, 0.2, 0.3),
+        _setting("ple", 0.007, 0.05, 0.1),
+        _setting("ple", 0.01, 0.05, 0.2),
+        _setting("ple", 0.004, 0.02, 0.0),
+        _setting("ple", 0.005, 0.2, 0.3),
     ],
     [
-        _setting("pbld", 0.01, 0.05, 0.1, encoding__sigma=0.1),
-        _setting("pbld", 0.02, 0.05, 0.2, encoding__sigma=0.3),
-        _setting("pbld", 0.01, 0.02, 0.0, encoding__sigma=1.0),
-        _setting("pbld", 0.005, 0.1, 0.3, encoding__sigma=0.1),
+        _setting("pbld", 0.007, 0.05, 0.1, encoding__sigma=0.1),
+        _setting("pbld", 0.01, 0.05, 0.2, encoding__sigma=0.3),
+        _setting("pbld", 0.005, 0.02, 0.0, encoding__sigma=1.0),
+        _setting("pbld", 0.003, 0.1, 0.3, encoding__sigma=0.1),
     ],
 )
 """The first candidates of each encoding, the most useful first."""
 
 AROUND: dict[str, Any] = {
-    "learning_rate": stats.loguniform(3e-3, 3e-2),
+    "learning_rate": stats.loguniform(2e-3, 1.5e-2),
     "optimizer__weight_decay": stats.loguniform(5e-3, 0.3),
     "network__dropout": [0.0, 0.05, 0.1, 0.2, 0.3],
 }

@@ -32,7 +32,8 @@ def frame(results: SearchResults) -> pd.DataFrame:
     DataFrame
         One row a model, best first: `rank`, `model`, `kind` (network, ensemble or companion), the mean over the folds
         of the plain figure under its short name, such as `rmse`, its standard deviation under `rmse_std`, `epoch`,
-        `seconds` and, for one that failed, why in `failure`. Failed models have no rank.
+        `seconds`, `ms_per_row` and `megabytes` of predicting with it, NaN where unknown, and, for one that failed, why
+        in `failure`. Failed models have no rank.
 
     Examples
     --------
@@ -62,6 +63,8 @@ def rows(results: SearchResults) -> list[dict[str, Any]]:
             f"{name}_std": _spread(row),
             "epoch": row.epoch,
             "seconds": row.seconds,
+            "ms_per_row": row.ms_per_row,
+            "megabytes": row.megabytes,
             "failure": row.failure,
         }
         for row in ranked
@@ -81,8 +84,8 @@ def text(results: SearchResults, lines: int = LINES) -> str:
     --------
     >>> row = CandidateResult(0, None, "mean", (-2.0, -4.0), (2.0, 4.0))
     >>> print(text(SearchResults((), (row,), "neg_root_mean_squared_error", 2, 1.0)))
-    rank  model  kind        rmse    ± std  epoch  seconds
-       1  mean   companion  3.000    1.000      -      0.0
+    rank  model  kind        rmse    ± std  epoch  seconds  ms/row  MB
+       1  mean   companion  3.000    1.000      -      0.0       -   -
     """
     ranked = results.ranked
     usable = [row for row in ranked if not row.failure]
@@ -92,7 +95,7 @@ def text(results: SearchResults, lines: int = LINES) -> str:
     shown = [row for row in usable if any(row is other for other in [*networks, *companions])]
     scores = [plain(row.score, results.scoring) for row in shown]
     places = decimals(scores)
-    header = ("rank", "model", "kind", label(results.scoring), "± std", "epoch", "seconds")
+    header = ("rank", "model", "kind", label(results.scoring), "± std", "epoch", "seconds", "ms/row", "MB")
     cells = [
         (
             str(_rank(ranked, row)),
@@ -102,6 +105,8 @@ def text(results: SearchResults, lines: int = LINES) -> str:
             number(_spread(row), places),
             str(row.epoch) if row.epoch else "-",
             f"{row.seconds:.1f}",
+            _short(row.ms_per_row),
+            _short(row.megabytes),
         )
         for row, score in zip(shown, scores, strict=True)
     ]
@@ -137,6 +142,17 @@ def shortened(name: str) -> str:
     """A description cut in its middle: labels of candidates differ at both ends."""
     half = (WIDTH - 1) // 2
     return name if len(name) <= WIDTH else f"{name[:half]}…{name[-half:]}"
+
+
+def _short(value: float) -> str:
+    """A figure that is measured once, with as many digits as that is worth.
+
+    >>> _short(123.4), _short(0.0123), _short(0.001), _short(math.nan)
+    ('123', '0.012', '<0.01', '-')
+    """
+    if not math.isfinite(value):
+        return "-"
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}" if value >= 0.01 else "<0.01"
 
 
 def _kind(row: CandidateResult) -> str:

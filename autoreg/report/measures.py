@@ -81,11 +81,11 @@ def held_out(estimator: AutoRegressor, train: Task, test: Task, seed: int = 0) -
     for companion in estimator.results_.companions:
         entry = registry().get("companion", companion.name)
         try:
-            predict = fit_companion(
+            fitted = fit_companion(
                 entry, train_table.numbers, train_table.codes, schema.layout, y_train, train.weight,
-                np.arange(len(y_train)), seed,
+                np.arange(len(y_train)), seed, metric.objective,
             )  # fmt: skip
-            found.append(_row(companion.name, metric, y, predict(table.numbers, table.codes), test.weight))
+            found.append(_row(companion.name, metric, y, fitted.predict(table.numbers, table.codes), test.weight))
         except (Exception, SystemExit) as error:  # a companion is a stranger's code and may raise anything
             reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
             found.append({"model": companion.name, "failure": reason})

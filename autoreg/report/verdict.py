@@ -16,7 +16,8 @@ LEVEL = 0.05
 def verdict(results: SearchResults) -> str:
     """Say whether the networks beat the best companion, from their paired differences on the folds.
 
-    The networks are judged by what the model predicts with: their ensemble, or the best one where there is none.
+    The networks are judged by their ensemble, or the best one where there is none. Where companions are part of the
+    model, a second sentence says what it reaches with them.
 
     Parameters
     ----------
@@ -39,25 +40,39 @@ def verdict(results: SearchResults) -> str:
     if not results.companions:
         return ""
     companion = next((row for row in results.ranked if row.is_companion and math.isfinite(row.score)), None)
-    networks = [row for row in results.ranked if not row.is_companion and math.isfinite(row.score)]
-    # what the model predicts with, though another may have a slightly better score
-    network = next((row for row in networks if row.is_ensemble), next(iter(networks), None))
+    network = _network(results)
     if companion is None:
         return "Every baseline failed: there is nothing to compare the networks with."
     if network is None:
-        return f"No network could be scored; the best baseline is {companion.name}."
+        return f"No network could be scored; the best baseline is {companion.name}.{_with_companions(results)}"
     name = "ensemble of networks" if network.is_ensemble else "best network"
     figures = _figures(network, companion, results.scoring)
     other = f"the best baseline, {shortened(companion.name)}"
     if len(network.scores) < 2:
-        return f"One split cannot tell whether the {name} beats {other}: {figures}."
+        return f"One split cannot tell whether the {name} beats {other}: {figures}.{_with_companions(results)}"
     differences = [ours - theirs for ours, theirs in zip(network.scores, companion.scores, strict=True)]
     probability = corrected_t_test(differences)
     test = f"({len(differences)} folds, corrected paired t-test, p {_chance(probability)})"
     if probability >= LEVEL:
-        return f"There is no clear difference between the {name} and {other}: {figures} {test}."
+        return (
+            f"There is no clear difference between the {name} and {other}: {figures} {test}.{_with_companions(results)}"
+        )
     word = "better" if sum(differences) > 0 else "worse"
-    return f"The {name} is {word} than {other}: {figures} {test}."
+    return f"The {name} is {word} than {other}: {figures} {test}.{_with_companions(results)}"
+
+
+def _network(results: SearchResults) -> CandidateResult | None:
+    """The networks' ensemble where there is one, though another may have a slightly better score; or the best."""
+    ensemble = results.network_ensemble if results.has_companions else results.ensemble
+    rows = [row for row in results.ranked if row.candidate is not None]
+    return next((row for row in [*([ensemble] if ensemble else []), *rows] if math.isfinite(row.score)), None)
+
+
+def _with_companions(results: SearchResults) -> str:
+    if not results.has_companions:
+        return ""
+    score = plain(results.chosen.score, results.scoring)
+    return f" The model is the {results.chosen.name}: {label(results.scoring)} {number(score, decimals([score]))}."
 
 
 def corrected_t_test(differences: Sequence[float]) -> float:

@@ -1,0 +1,193 @@
+"""What a search keeps: the best candidate, the ensemble, and companions where they may take part."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from autoreg.companions import EvaluatedCompanion
+from autoreg.ensemble import STEPS, cross_fitted, greedy_weights
+from autoreg.errors import SearchError
+from autoreg.modelparts import CHUNK, ModelPart, padded
+from autoreg.problem import Problem
+from autoreg.results import CandidateResult, SearchResults
+from autoreg.scoring import as_metric
+from autoreg.search import Evaluated, best_of
+
+Floats = NDArray[np.float64]
+Parts = dict[int, ModelPart]
+
+
+class Choice(Protocol):
+    """What can be chosen: a candidate, or a companion, after its evaluation."""
+
+    result: CandidateResult
+    oof: Floats | None
+
+    def part(self, weight: float = 1.0) -> ModelPart:
+        """It as part of a model."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a search ends with.
+
+    Attributes
+    ----------
+    results : SearchResults
+    parts : list of ModelPart
+        What predicts.
+    best : Evaluated or None
+        The best candidate; None when none could be trained and a companion stands in.
+    """
+
+    results: SearchResults
+    parts: list[ModelPart]
+    best: Evaluated | None
+
+
+def select(
+    evaluated: Sequence[Evaluated],
+    companions: Sequence[EvaluatedCompanion],
+    problem: Problem,
+    *,
+    ensemble: bool = True,
+    include: bool = False,
+) -> Selection:
+    """Choose what predicts.
+
+    Parameters
+    ----------
+    evaluated : sequence of Evaluated
+        The candidates.
+    companions : sequence of EvaluatedCompanion
+    problem : Problem
+    ensemble : bool
+        Whether several may be averaged; otherwise the best one predicts alone.
+    include : bool
+        Whether companions may predict.
+
+    Raises
+    ------
+    SearchError
+        When nothing can predict.
+    """
+    able = [item for item in companions if item.members and not item.result.failure] if include else []
+    best = None if able and all(item.result.failure for item in evaluated) else best_of(evaluated)
+    results = SearchResults(
+        tuple(item.result for item in evaluated), tuple(item.result for item in companions), problem.metric.name,
+        len(problem.folds), 0.0,
+    )  # fmt: skip
+    networks: list[Choice] = [item for item in evaluated if not item.result.failure and item.oof is not None]
+    index = len(evaluated) + len(companions)
+    row, chosen = _averaged(networks, problem, index) if ensemble else (None, {})
+    everything: list[Choice] = [*networks, *able]
+    if able:
+        together, weights = _averaged(everything, problem, index + 1, steps=STEPS if ensemble else 1, alone=True)
+        if together is not None and any(item.result.index in weights for item in able):
+            results, row, chosen = replace(results, network_ensemble=row), together, weights
+    by_index = {item.result.index: item for item in everything}
+    if row is None:
+        if best is None:
+            raise SearchError("the networks failed, and no companion can stand in: there are no rows to choose by")
+        return Selection(results, [best.part()], best)
+    parts = [by_index[i].part(weight) for i, weight in chosen.items()]
+    return Selection(replace(results, ensemble=row), parts, best)
+
+
+def _averaged(
+    usable: Sequence[Choice], problem: Problem, index: int, steps: int = STEPS, alone: bool = False
+) -> tuple[CandidateResult | None, dict[int, float]]:
+    """The greedy ensemble's row and its weights by index; none where selection takes one, unless `alone` says so."""
+    held_out = [fold.valid for fold in problem.folds]
+    rows = np.unique(np.concatenate(held_out)) if held_out else np.zeros(0, dtype=np.int64)
+    if not usable or len(rows) < 2 or (len(usable) < 2 and not alone):
+        return None, {}
+    parts = held_out if len(rows) == sum(map(len, held_out)) else np.array_split(rows, len(held_out))
+    predictions = np.stack([item.oof for item in usable if item.oof is not None])
+    score, weight = problem.metric.score, problem.sample_weight
+    of_squares = problem.metric.of_squares
+    prediction, scores, weights = cross_fitted(predictions, problem.y, weight, score, parts, steps, of_squares)
+    if steps == 1:  # one it shall be, and each part may have its own
+        own = None if weight is None else weight[rows]
+        weights = greedy_weights(predictions[:, rows], problem.y[rows], own, score, steps, of_squares)
+    if np.count_nonzero(weights) < 2 and not alone:
+        return None, {}
+    rmse = as_metric(None).score
+    chosen = {item.result.index: float(w) for item, w in zip(usable, weights, strict=True) if w > 0}
+    row = CandidateResult(
+        index, None, _name([item.result for item in usable if item.result.index in chosen]), tuple(scores),
+        tuple(-rmse(problem.y[p], prediction[p], None if weight is None else weight[p]) for p in parts),
+        is_ensemble=True, facts={"weights": chosen},
+    )  # fmt: skip
+    return row, chosen
+
+
+def _name(rows: Sequence[CandidateResult]) -> str:
+    """What a person reads: how many networks, and which companions.
+
+    >>> _name([CandidateResult(3, None, "ridge", ()), CandidateResult(4, None, "extra_trees", ())])
+    'ensemble of ridge and extra_trees'
+    """
+    companions = [row.name for row in rows if row.is_companion]
+    n = len(rows) - len(companions)
+    if not companions:
+        return f"ensemble of {n}"
+    named = [f"{n} network{'s' if n > 1 else ''}"] * (n > 0) + companions
+    return f"ensemble of {' and '.join([', '.join(named[:-1])] * (len(named) > 1) + named[-1:])}"
+
+
+def measure(
+    selection: Selection, evaluated: Sequence[Evaluated], companions: Sequence[EvaluatedCompanion], problem: Problem
+) -> SearchResults:
+    """The results with each model's size and the time that a row takes, measured once.
+
+    Networks of equal shapes share a measurement.
+    """
+    found: dict[int, tuple[float, float]] = {}
+    known: dict[object, float] = {}
+    for item in evaluated:
+        if item.result.failure or item.template is None:
+            continue
+        key = item.shape
+        part = item.part()
+        if key not in known:
+            known[key] = _milliseconds(part, problem)
+        found[item.result.index] = known[key], _megabytes(part)
+    for companion in companions:
+        size = _megabytes(companion.part()) if companion.members else float("nan")
+        found[companion.result.index] = companion.result.ms_per_row, size
+
+    def told(row: CandidateResult) -> CandidateResult:
+        weights: Mapping[int, float] = row.facts.get("weights", {}) if row.is_ensemble else {row.index: 1.0}
+        figures = [found.get(i, (float("nan"), float("nan"))) for i in weights]
+        return replace(row, ms_per_row=sum(f[0] for f in figures), megabytes=sum(f[1] for f in figures))
+
+    results = selection.results
+    return replace(
+        results,
+        candidates=tuple(told(row) for row in results.candidates),
+        companions=tuple(told(row) for row in results.companions),
+        ensemble=results.ensemble and told(results.ensemble),
+        network_ensemble=results.network_ensemble and told(results.network_ensemble),
+    )
+
+
+@torch.inference_mode()
+def _milliseconds(part: ModelPart, problem: Problem) -> float:
+    numbers = padded(torch.from_numpy(problem.numbers[:CHUNK]), 0)
+    codes = padded(torch.from_numpy(problem.codes[:CHUNK].astype(np.int64)), 0)
+    part.predict(numbers, codes)
+    begin = time.perf_counter()
+    part.predict(numbers, codes)
+    return 1000 * (time.perf_counter() - begin) / CHUNK
+
+
+def _megabytes(part: ModelPart) -> float:
+    return sum(t.numel() * t.element_size() for t in part.states.values()) / 1e6

@@ -1,0 +1,243 @@
+"""A time limit: stacks end with the clock, a plan that ran can run again without it, and rungs take the weakest out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from exampletables import lay_out
+from safetensors.torch import load_file
+
+from autoreg import AutoRegressor, load
+from autoreg.builtins import portfolio as builtin
+from autoreg.builtins.portfolio import portfolio
+from autoreg.cli import autoreg
+from autoreg.errors import ModelFileError, OptionError
+from autoreg.pace import SETTLED, AsBefore, ByClock, seconds_of
+from autoreg.persistence import read_manifest
+from autoreg.plans import RanPlan
+from autoreg.results import CandidateResult
+from autoreg.space import Candidate, Space, Time
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(90, 3))
+Y = X @ [1.0, 2.0, 3.0] + 0.1 * RNG.normal(size=90)
+SIZE = {"n_rows": 1000, "n_numbers": 5, "n_features": 5, "n_folds": 5}
+SMALL = {"network__width": [8], "network__depth": [1]}
+
+
+def test_lengths_of_time_are_read() -> None:
+    assert [seconds_of(text) for text in ("90", "90s", "5m", "1.5 h", 20, 2.5)] == [90, 90, 300, 5400, 20, 2.5]
+
+
+@pytest.mark.parametrize("wrong", ["", "soon", "-5", "0", "5 d", 0, -1, float("nan"), float("inf"), True, [60]])
+def test_other_lengths_are_refused(wrong: Any) -> None:
+    with pytest.raises(OptionError, match=r"give seconds, or a time such as 90s, 5m or 1h"):
+        seconds_of(wrong)
+
+
+class Clock:
+    """`time.perf_counter` as a test wants it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        monkeypatch.setattr(time, "perf_counter", lambda: self.now)
+
+
+def train(pace: ByClock, clock: Clock, stack: int, epochs: int, seconds: float, later: float | None = None) -> int:
+    """The epoch that a stack ends with when each takes so many seconds, those after the last rung `later`."""
+    last, epoch = epochs, 0
+    while epoch < last:
+        epoch += 1
+        clock.now += later if later is not None and epoch > SETTLED * epochs else seconds
+        moved = pace.after(stack, epoch)
+        last = last if moved is None else moved
+    return epoch
+
+
+@pytest.mark.parametrize("seconds", [0.5, 0.9, 1.0, 1.1, 2.0])
+def test_a_stack_ends_with_the_clock(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Half as fast or twice as fast as the plan for 60 epochs of a second each: the last ends with the time."""
+    clock = Clock(monkeypatch)
+    pace = ByClock(clock.now + 60)
+    pace.begin([(0, 60, 240)], at_once=1)
+    epochs = train(pace, clock, 0, 60, seconds)
+    assert abs(clock.now - 160) <= 2.5 * seconds
+    assert abs(epochs * seconds - 60) <= 2.5 * seconds
+
+
+def test_what_leaves_at_a_rung_gives_its_time_to_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    pace = ByClock(clock.now + 60)
+    pace.begin([(0, 60, 240)], at_once=1)
+    epochs = train(pace, clock, 0, 60, 1.0, later=0.25)
+    assert epochs > 60 + 60 * (1 - SETTLED)
+    assert abs(clock.now - 160) <= 1
+
+
+def test_no_stack_trains_longer_than_the_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    pace = ByClock(clock.now + 60)
+    pace.begin([(0, 20, 30)], at_once=1)
+    assert train(pace, clock, 0, 20, 0.1) == 30
+
+
+def test_stacks_that_take_turns_share_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    pace = ByClock(clock.now + 60)
+    pace.begin([(0, 1000, 1000), (4, 1000, 1000), (8, 1000, 1000)], at_once=2)
+    train(pace, clock, 0, 1000, 1.0)
+    assert clock.now == pytest.approx(130, abs=1)
+    train(pace, clock, 8, 1000, 1.0)
+    assert clock.now == pytest.approx(160, abs=1)
+
+
+def test_moves_are_repeated() -> None:
+    pace = AsBefore({3: [(7, 12), (9, 9)]})
+    assert [pace.after(3, epoch) for epoch in (6, 7, 8, 9)] == [None, 12, None, 9]
+    assert pace.after(0, 7) is None
+
+
+def row(index: int, candidate: Candidate, score: float) -> CandidateResult:
+    return CandidateResult(index, candidate, candidate.label, (score,), (-score,), epoch=5)
+
+
+def timed(seconds: float, each: float, at_once: int = 2) -> Space:
+    return Space(({},), SIZE, time=Time(seconds, at_once, lambda candidate: each))
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 4])
+def test_a_round_fits_into_the_time(at_once: int) -> None:
+    for seconds, each in ((60.0, 0.01), (60.0, 0.1), (60.0, 1.0), (20.0, 5.0)):
+        found = portfolio(timed(seconds, each, at_once), [], None, 0)
+        lanes = {candidate["encoding"]: 0.0 for candidate in found}
+        assert len(found) >= 2
+        assert len(lanes) == 2
+        counts = [sum(c["encoding"] == name for c in found) for name in lanes]
+        work = sum(c["max_epochs"] * each for c in found) * builtin.cost_share(max(counts) * 2 // max(2, at_once))
+        assert work <= 1.05 * seconds * at_once + each * len(found)
+
+
+def test_with_little_time_fewer_candidates_train_longer() -> None:
+    counts = [len(portfolio(timed(60, each), [], None, 0)) for each in (0.1, 0.5, 1.0, 5.0)]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[0] == 8
+    assert counts[-1] == 2
+
+
+def test_rounds_follow_while_they_pay_and_differ() -> None:
+    first = portfolio(timed(60, 0.01), [], None, 0)
+    results = [row(i, candidate, -1.0 - i) for i, candidate in enumerate(first)]
+    second = portfolio(timed(30, 0.01), results, None, 0)
+    assert len(second) == 8
+    assert not set(first) & set(second)
+    assert portfolio(timed(0.5, 0.1), results, None, 0) == []
+
+
+def test_the_number_of_candidates_is_kept_to() -> None:
+    first = portfolio(timed(60, 0.01), [], 5, 0)
+    assert len(first) == 5
+    assert portfolio(timed(60, 0.01), [row(i, c, -1.0) for i, c in enumerate(first)], 5, 0) == []
+
+
+def test_a_part_that_cannot_be_timed_is_proposed_all_the_same() -> None:
+    assert len(portfolio(timed(60, float("nan")), [], None, 0)) >= 2
+
+
+def in_lists(rates: Sequence[float], **more: Any) -> Any:
+    own = [Candidate({"network": "linear", "learning_rate": rate, **more}) for rate in rates]
+    return lambda space, results, n, seed: [] if results else own
+
+
+def search(**options: Any) -> AutoRegressor:
+    settings = {"cv": 2, "companions": None, "random_state": 0, "verbose": 0}
+    return AutoRegressor(**{**settings, **options}).fit(X, Y)
+
+
+def test_rungs_leave_the_best() -> None:
+    """Of four in a stack two at the first rung and one at the second; eight of one program make two stacks."""
+    rates = [1e-5, 3e-2, 1e-4, 1e-2] * 2
+    fixed = {"max_epochs": 60, "schedule": "coslog4", "early_stopping": True, "batch_size": 4, "encoding": "plain"}
+    fixed["network"] = "linear"
+    plain = {name: [value] for name, value in fixed.items()}
+    rows = search(space={"learning_rate": rates, **plain}, n_candidates=8, ensemble=False).results_.candidates
+    for four in (rows[:4], rows[4:]):
+        left = {row.candidate["learning_rate"]: row.facts.get("pruned", 0) for row in four}
+        assert left[1e-5] == left[1e-4] == 12
+        assert sorted((left[1e-2], left[3e-2])) == [0, 28]
+        assert max(four, key=lambda row: row.score).candidate["learning_rate"] in (1e-2, 3e-2)
+
+
+@pytest.mark.parametrize("strategy", ["portfolio", "grid"])
+def test_a_plan_by_the_clock_runs_again_without_it(tmp_path: Path, strategy: str) -> None:
+    # more than the time allows, so that the clock has a say
+    space = {**SMALL, "learning_rate": [0.01, 0.02], **({} if strategy == "portfolio" else {"max_epochs": [10**6]})}
+    first = search(strategy=strategy, space=space, time_limit=3, n_candidates=4)
+    plan = RanPlan.from_json(first.model_.manifest["plan"])
+    assert plan.time_limit == 3
+    assert plan.moves
+    again = AutoRegressor(strategy, cv=2, space=space, companions=None, random_state=0, verbose=0, time_limit=3)
+    again.repeating(first).fit(X, Y)
+    assert np.array_equal(again.predict(X), first.predict(X))
+    assert again.model_.manifest["plan"] == first.model_.manifest["plan"]
+    first.save(tmp_path / "m.safetensors")
+    loaded = load(tmp_path / "m.safetensors")
+    third = AutoRegressor(strategy, cv=2, space=space, companions=None, random_state=0, verbose=0).repeating(loaded)
+    assert np.array_equal(third.fit(X, Y).predict(X), first.predict(X))
+
+
+def test_there_is_a_model_however_little_time_there_is() -> None:
+    model = search(time_limit=0.01, companions="compare")
+    assert np.isfinite(model.predict(X)).all()
+    assert all(not row.failure for row in model.results_.candidates)
+
+
+def test_a_single_network_has_no_plan_and_objects_cannot_be_repeated_from_a_file(tmp_path: Path) -> None:
+    from torch import nn
+
+    from autoreg import NeuralRegressor
+
+    with pytest.raises(ModelFileError, match="holds no plan to repeat"):
+        AutoRegressor().repeating(NeuralRegressor(max_epochs=1).fit(X, Y))  # type: ignore[arg-type]
+    own = search(strategy="grid", activations=[nn.Tanh], space={"max_epochs": [2]})
+    own.save(tmp_path / "own.safetensors")
+    with pytest.raises(OptionError, match="used parts given as objects"):
+        AutoRegressor().repeating(load(tmp_path / "own.safetensors", activation=nn.Tanh))
+
+
+def run(words: str) -> Any:
+    return CliRunner().invoke(autoreg, words.split())
+
+
+def test_the_command_line_replays_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lay_out(tmp_path, 80)
+    monkeypatch.chdir(tmp_path)
+    words = "fit examples/data/flights.csv --target speed_mph --quiet"
+    small = " --space network__width=8 --candidates 2 --folds 2 --companions include --metric mae"
+    result = run(f"{words}{small} --time-limit 4s --seed 3 -o a.safetensors")
+    assert result.exit_code == 0, result.output
+    result = run(f"{words} --replay a.safetensors -o b.safetensors")
+    assert result.exit_code == 0, result.output
+    one, other = load_file("a.safetensors"), load_file("b.safetensors")
+    assert one.keys() == other.keys()
+    assert all(one[name].equal(other[name]) for name in one)
+    assert read_manifest(Path("a.safetensors"))["plan"] == read_manifest(Path("b.safetensors"))["plan"]
+
+
+def test_what_cannot_be_asked_for_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lay_out(tmp_path, 80)
+    monkeypatch.chdir(tmp_path)
+    words = "fit examples/data/flights.csv --target speed_mph"
+    result = run(f"{words} --time-limit soon")
+    assert result.exit_code == 2
+    assert result.output == "Error: time_limit='soon': give seconds, or a time such as 90s, 5m or 1h\n"
+    result = run(f"{words} --time-limit 5 --replay m.safetensors")
+    assert result.exit_code == 2
+    assert "--time-limit and --replay both say how long to train" in result.output
+    result = run(f"{words} --replay nowhere.safetensors")
+    assert result.exit_code == 2
