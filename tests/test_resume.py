@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -47,7 +48,7 @@ def test_a_search_that_is_killed_and_then_interrupted_goes_on_to_the_same_result
     output, run_dir = folder / "ended.safetensors", folder / "ended.safetensors.run"
     words = [*PLAN, *SHORT, "-o", output.name]
     killed = Run(words, folder)
-    assert killed.wait_for(lambda: units(run_dir))
+    assert killed.wait_for(lambda: units(run_dir, "stack "))
     killed.kill()
     before = units(run_dir)
     assert not output.exists()
@@ -57,7 +58,8 @@ def test_a_search_that_is_killed_and_then_interrupted_goes_on_to_the_same_result
     stopped.send(signal.SIGINT)
     status, out, err = stopped.end()
     assert status == 130, err
-    assert f"Resuming: {len(before)} of 5 stacks of networks are done." in err.splitlines()
+    stacks = sum(key.startswith("stack ") for key in before)
+    assert f"Resuming: {stacks} of 6 stacks of networks are done." in err.splitlines()
     assert "Stopping after the epochs in training, and saving what there is." in err
     assert f"Stopped early: {output.name} is made of the " in err
     assert "rank" in out
@@ -96,12 +98,12 @@ def table(folder: Path, tmp_path: Path) -> list[str]:
 
 def test_a_directory_that_was_named_stays(table: list[str], tmp_path: Path) -> None:
     assert CliRunner().invoke(autoreg, table).exit_code == 0
-    assert len(units(tmp_path / "run")) == 5
+    assert len(units(tmp_path / "run")) == 6
     refused = CliRunner().invoke(autoreg, [*table, "--force", "--candidates", "5"])
     assert refused.exit_code == 2
     assert "holds another search (option n_candidates was 6, and is 5): repeat that one, give" in refused.stderr
     again = CliRunner().invoke(autoreg, [*table, "--force"])
-    assert "Resuming: 5 of 5 stacks of networks are done." in again.stderr
+    assert "Resuming: 6 of 6 stacks of networks are done." in again.stderr
     assert "Plan:" not in again.stderr
 
 
@@ -168,6 +170,20 @@ def test_what_is_finished_is_recalled(given: Any, tmp_path: Path, monkeypatch: p
     again = search(run_dir=tmp_path / "run", **given).fit(X, Y)
     assert what_was_found(again) == what_was_found(first)
     assert again.results_.seconds > first.results_.seconds
+
+
+def test_a_search_by_the_clock_is_recalled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"strategy": "portfolio", "space": {"network__width": [16]}, "time_limit": 3, "run_dir": tmp_path / "run"}
+    first = search(**given).fit(X, Y)
+    plan = first.model_.manifest["plan"]
+    monkeypatch.setattr("autoreg.search.train_stack", no_training)
+    monkeypatch.setattr("autoreg.companions.fit_companion", no_training)
+    journal = tmp_path / "run" / "journal"
+    spent = max(json.loads(line[9:])["elapsed"] for line in journal.read_bytes().splitlines())
+    assert 0 < spent < 10
+    again = search(**given).fit(X, Y)  # its time is up, and nothing that was done in it is lost
+    assert what_was_found(again) == what_was_found(first)
+    assert again.model_.manifest["plan"] == plan
 
 
 def test_a_journal_changes_nothing(tmp_path: Path) -> None:
@@ -273,7 +289,7 @@ def interrupting(at: int) -> Any:
     def activation(x: torch.Tensor) -> torch.Tensor:
         nonlocal calls
         calls += x.requires_grad
-        if calls == at:
+        if x.requires_grad and calls == at:
             os.kill(os.getpid(), signal.SIGINT)
         return torch.tanh(x)
 
@@ -288,8 +304,7 @@ def test_ctrl_c_leaves_a_fitted_estimator(tmp_path: Path) -> None:
     assert np.isfinite(fitted.predict(X)).all()
     (row,) = fitted.results_.candidates
     assert 1 <= row.epoch <= len(row.curve) < 200
-    assert fitted.results_.companions == ()
-    assert units(tmp_path / "run") == []
+    assert units(tmp_path / "run", "stack ") == []
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
