@@ -105,7 +105,13 @@ def test_fit_tells_everything(table: Path, tmp_path: Path) -> None:
     assert {"ridge", "mean", "hist_gradient_boosting"} <= {line.split()[1] for line in board.splitlines()}
     assert "the best baseline, " in verdict
     assert held.startswith("On 24 rows kept out of everything:\nmodel ")
-    assert {line.split()[0] for line in held.splitlines()[2:]} == {"autoreg", "ridge", "mean", "hist_gradient_boosting"}
+    assert {line.split()[0] for line in held.splitlines()[2:]} == {
+        "autoreg",
+        "ridge",
+        "mean",
+        "hist_gradient_boosting",
+        "extra_trees",
+    }
     assert f"Saved {output}. Next: autoreg predict {output} TABLE" in done.stderr
     assert "networks: 100%" in done.stderr
     manifest = read_manifest(output)
@@ -510,7 +516,7 @@ def test_plugins_list() -> None:
     text = run("plugins", "list").stdout
     assert text == run("plugins").stdout
     assert text.startswith(f"autoreg-core {__version__}\n")
-    assert "  companion: hist_gradient_boosting, mean, ridge\n" in text
+    assert "  companion: extra_trees, hist_gradient_boosting, mean, ridge\n" in text
     found = json.loads(run("plugins", "list", "--json").stdout)
     ours = {row["plugin"]: row for row in found if row["distribution"] == "autoreg-core"}
     kinds = {"activations", "losses", "optimizers", "networks", "encodings", "strategies", "companions"}

@@ -148,11 +148,11 @@ def _short(value: float) -> str:
     """A figure that is measured once, with as many digits as that is worth.
 
     >>> _short(123.4), _short(0.0123), _short(0.001), _short(math.nan)
-    ('123', '0.012', '<0.01', '-')
+    ('123', '0.012', '0.00', '-')
     """
     if not math.isfinite(value):
         return "-"
-    return f"{value:.0f}" if value >= 10 else f"{value:.2g}" if value >= 0.01 else "<0.01"
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}" if value >= 0.01 else "0.00"
 
 
 def _kind(row: CandidateResult) -> str:
