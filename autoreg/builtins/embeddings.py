@@ -6,6 +6,7 @@ Written once over leading axes: buffers and parameters may have a leading M axis
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from autoreg.builtins.features import as_buffer
+from autoreg.builtins.layers import PIECE
 from autoreg.encoding import N_QUANTILES
 from autoreg.gradients import Role
 
@@ -78,7 +80,7 @@ class PiecewiseLinear(nn.Module):
         weight = torch.cat([self.weight.unsqueeze(-1), self.bins], dim=-1)
         start = torch.cat([torch.zeros_like(self.start[..., :1]), self.start], dim=-1)
         gain = torch.cat([torch.ones_like(self.gain[..., :1]), self.gain], dim=-1)
-        if one_by_one(self, z, start.ndim == 3):
+        if in_parts(self, z, start.ndim == 3):
             return by_rows(_Pieces.apply(z.mT.contiguous(), start, gain, weight, self.bias))
         return by_rows(per_column(weight, self.bias, pieces(z.mT, start, gain)))
 
@@ -125,7 +127,7 @@ class Periodic(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """(..., B, Dn) -> (..., B, Dn * size)."""
-        if one_by_one(self, z, self.frequency.ndim == 3):
+        if in_parts(self, z, self.frequency.ndim == 3):
             columns = z.mT.contiguous()
             mixed = _Waves.apply(columns, self.frequency, self.phase, self.weight, self.bias)
             return by_rows(torch.cat([columns.to(mixed.dtype).unsqueeze(-2), mixed], dim=-2))
@@ -136,8 +138,8 @@ class Periodic(nn.Module):
         return by_rows(torch.cat([z.to(mixed.dtype), mixed], dim=-2))
 
 
-def one_by_one(module: nn.Module, z: Tensor, stacked: bool) -> bool:
-    """Whether members are embedded one after another, by functions that know what their backward pass needs.
+def in_parts(module: nn.Module, z: Tensor, stacked: bool) -> bool:
+    """Whether columns are embedded some at a time, by functions that know what their backward pass needs.
 
     What a whole stack would write on its way to the embeddings is several times as large as they are, and would leave
     the cache before it is read again. Only a stack in training gains, so all else takes the plain way.
@@ -161,19 +163,17 @@ class _Pieces(torch.autograd.Function):
         ctx.bias_dtype = bias.dtype
         out = weight.new_empty(*weight.shape[:3], columns.shape[-1])
         first = bias.to(weight.dtype).unsqueeze(-1)
-        for m, own in enumerate(out):
-            inside = pieces(columns[m], start[m], gain[m]).to(weight.dtype)
-            torch.baddbmm(first[m], weight[m], inside, out=own)
+        for z, low, slope, own, add, into in in_cache(weight.shape[-1], columns, start, gain, weight, first, out):
+            torch.baddbmm(add, own, pieces(z, low, slope).to(own.dtype), out=into)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         columns, start, gain, weight = ctx.saved_tensors
-        of_weight = torch.empty_like(weight)
-        for m, own in enumerate(of_weight):
-            inside = pieces(columns[m], start[m], gain[m]).to(weight.dtype)
-            torch.bmm(gradient[m], inside.mT, out=own)
+        of_weight = torch.empty_like(weight, memory_format=torch.contiguous_format)
+        for z, low, slope, pull, into in in_cache(weight.shape[-1], columns, start, gain, gradient, of_weight):
+            torch.bmm(pull, pieces(z, low, slope).to(pull.dtype).mT, out=into)
         return None, None, None, of_weight, gradient.sum(-1).to(ctx.bias_dtype)
 
 
@@ -184,10 +184,10 @@ class _Waves(torch.autograd.Function):
     def forward(ctx: Any, columns: Tensor, frequency: Tensor, phase: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         waves = weight.new_empty(*frequency.shape, columns.shape[-1])
         out = weight.new_empty(*weight.shape[:3], columns.shape[-1])
-        first, angular = bias.to(weight.dtype).unsqueeze(-1), (2 * math.pi * frequency).unsqueeze(-1)
-        for m, own in enumerate(out):
-            waves[m] = _angles(columns[m], angular[m], phase[m]).sin_()
-            torch.baddbmm(first[m], weight[m], waves[m], out=own)
+        first, angular = bias.to(weight.dtype).unsqueeze(-1), 2 * math.pi * frequency
+        tensors = columns, angular, phase, weight, first, waves, out
+        for z, speed, shift, own, add, wave, into in in_cache(weight.shape[-1], *tensors):
+            torch.baddbmm(add, own, wave.copy_(_angles(z, speed, shift).sin_()), out=into)
         ctx.save_for_backward(columns, angular, phase, weight, waves)
         ctx.bias_dtype = bias.dtype
         return out
@@ -196,19 +196,37 @@ class _Waves(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         columns, angular, phase, weight, waves = ctx.saved_tensors
-        of_weight = torch.empty_like(weight)
-        of_frequency, of_phase = torch.empty_like(phase), torch.empty_like(phase)
-        for m, own in enumerate(of_weight):
-            torch.bmm(gradient[m], waves[m].mT, out=own)
-            slope = _angles(columns[m], angular[m], phase[m]).cos_()
-            slope.mul_(torch.bmm(weight[m].mT, gradient[m]))
-            torch.sum(slope, -1, out=of_phase[m])
-            torch.sum(slope.mul_(columns[m].unsqueeze(-2)), -1, out=of_frequency[m])
+        of_weight = torch.empty_like(weight, memory_format=torch.contiguous_format)
+        of_frequency, of_phase = (torch.empty_like(angular) for _ in range(2))
+        tensors = columns, angular, phase, weight, waves, gradient, of_weight, of_frequency, of_phase
+        for z, speed, shift, own, wave, pull, *into in in_cache(weight.shape[-1], *tensors):
+            torch.bmm(pull, wave.mT, out=into[0])
+            slope = _angles(z, speed, shift).cos_().mul_(torch.bmm(own.mT, pull))
+            torch.sum(slope, -1, out=into[2])
+            torch.sum(slope.mul_(z.unsqueeze(-2)), -1, out=into[1])
         return None, of_frequency.mul_(2 * math.pi), of_phase, of_weight, gradient.sum(-1).to(ctx.bias_dtype)
 
 
+def in_cache(features: int, columns: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Some columns of a stack at a time, (C, ...) each, whose features, (C, features, B), stay in a core's cache.
+
+    Parameters
+    ----------
+    features : int
+    columns, *others : Tensor, (M, Dn, ...)
+
+    Examples
+    --------
+    >>> [part.shape[0] for (part,) in in_cache(16, torch.zeros(5, 7, 512))]
+    [16, 16, 3]
+    """
+    many = max(1, PIECE // (features * columns.shape[-1]))
+    flat = [tensor.flatten(0, 1) for tensor in (columns, *others)]
+    return zip(*(tensor.split(many) for tensor in flat), strict=True)
+
+
 def _angles(columns: Tensor, angular: Tensor, phase: Tensor) -> Tensor:
-    return (columns.unsqueeze(-2) * angular).add_(phase.unsqueeze(-1))
+    return (columns.unsqueeze(-2) * angular.unsqueeze(-1)).add_(phase.unsqueeze(-1))
 
 
 def per_column(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
