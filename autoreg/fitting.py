@@ -226,7 +226,7 @@ def _companions(
     if estimator.companions is None:
         return []
     entries = []
-    for name in registry().names("companion") if again is None else again.companions:
+    for name in registry().in_order("companion") if again is None else again.companions:
         try:
             entries.append(registry().get("companion", name))
         except DuplicateNameError as error:  # nobody asked for it by name

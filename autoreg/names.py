@@ -59,7 +59,7 @@ class Note:
 def offers_of(registry: Registry, owner: Owner) -> Offers:
     """All names that an owner offers, and their options."""
     found: Offers = {}
-    for entry in registry:
+    for entry in sorted(registry, key=lambda entry: (entry.kind, entry.name)):
         if entry.owner == owner:
             found.setdefault(entry.kind, {})[entry.name] = list(entry.options or entry.space)
     return found

@@ -153,6 +153,10 @@ class Registry:
         """All names of a kind, sorted."""
         return sorted(name for k, name in self._entries if k == kind)
 
+    def in_order(self, kind: str) -> list[str]:
+        """All names of a kind in the order in which they were offered, ours first."""
+        return [name for k, name in self._entries if k == kind]
+
     def __iter__(self) -> Iterator[Entry]:
-        for key in sorted(self._entries):
-            yield from self._entries[key]
+        for entries in self._entries.values():
+            yield from entries
