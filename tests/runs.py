@@ -16,7 +16,7 @@ from typing import Any
 from autoreg.persistence import read_model
 
 COMMAND = [sys.executable, "-m", "autoreg", "fit"]
-SECONDS = {"seconds", "mean_fit_time"}
+SECONDS = {"seconds", "ms_per_row"}
 """What two runs of one search may differ in."""
 
 
@@ -38,6 +38,12 @@ def units(run_dir: Path, kind: str = "") -> list[str]:
     """The finished units of a journal, by key."""
     keys = [record["key"] for record in records(run_dir) if record["kind"] == "unit"]
     return [key for key in keys if key.startswith(kind)]
+
+
+def planned(run_dir: Path) -> int:
+    """How many stacks a journal says are planned."""
+    facts = [record["value"] for record in records(run_dir) if record.get("name") == "stacks"]
+    return sum(facts[-1].values()) if facts else 0
 
 
 class Run:
