@@ -21,13 +21,13 @@ WORK = 1e12
 EPOCHS = {"quick": (4, 64), "balanced": (8, 256), "thorough": (16, 512)}
 """Fewest and most epochs."""
 
-RUNGS = ((3 / 15, 0.5), (7 / 15, 0.25))
-"""Where the schedule is at zero, and all are at their best: half of a stack's candidates stay, then half of those."""
+RUNGS = ((7 / 15, 0.5),)
+"""Where the schedule is at zero, and all are at their best: half of a stack's candidates stay for the last cycle."""
 
 MOST_EPOCHS = 256
 """However much time is left, a candidate trains no longer: others are tried instead."""
 
-FEWEST_EPOCHS = 24
+FEWEST_EPOCHS = 48
 """Epochs that the plan for a time limit gives a candidate before it gives time to a second one."""
 
 AT_A_TIME = 4
@@ -73,7 +73,7 @@ def cost_share(count: int) -> float:
     """Share of all their epochs that a stack of so many candidates trains, since rungs take some out.
 
     >>> cost_share(1), round(cost_share(2), 3), round(cost_share(4), 3)
-    (1.0, 0.6, 0.467)
+    (1.0, 0.733, 0.733)
     """
     share, before, left = 0.0, 0.0, count
     for t, room in (*RUNGS, (1.0, 1.0)):
@@ -102,7 +102,7 @@ def _timed_round(
             size //= 2
         sizes.append(size)
         epochs.append(int(min(MOST_EPOCHS, seconds / (each * size * cost_share(size)))))
-    if results and max(epochs) < FEWEST_EPOCHS:
+    if results and max(epochs) < FEWEST_EPOCHS // 2:
         return []
     chosen = _candidates(space, results, sizes, seed)
     lengths = [max(1, e) for size, e in zip(sizes, epochs, strict=True) for _ in range(size)]
@@ -143,16 +143,16 @@ def _setting(encoding: str, learning_rate: float, weight_decay: float, dropout: 
 
 LISTED: tuple[list[dict[str, Any]], ...] = (
     [
-        _setting("ple", 0.007, 0.05, 0.1),
-        _setting("ple", 0.01, 0.05, 0.2),
-        _setting("ple", 0.004, 0.02, 0.0),
+        _setting("ple", 0.008, 0.05, 0.15),
         _setting("ple", 0.005, 0.2, 0.3),
+        _setting("ple", 0.005, 0.02, 0.05),
+        _setting("ple", 0.01, 0.05, 0.25),
     ],
     [
-        _setting("pbld", 0.007, 0.05, 0.1, encoding__sigma=0.1),
+        _setting("pbld", 0.01, 0.05, 0.2, encoding__sigma=1.0),
         _setting("pbld", 0.01, 0.05, 0.2, encoding__sigma=0.3),
-        _setting("pbld", 0.005, 0.02, 0.0, encoding__sigma=1.0),
-        _setting("pbld", 0.003, 0.1, 0.3, encoding__sigma=0.1),
+        _setting("pbld", 0.008, 0.05, 0.1, encoding__sigma=0.3),
+        _setting("pbld", 0.005, 0.02, 0.0, encoding__sigma=0.5),
     ],
 )
 """The first candidates of each encoding, the most useful first."""
