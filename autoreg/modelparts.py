@@ -160,6 +160,11 @@ class Linked(nn.Module):
         super().__init__()
         self.member, self.link = member, link
 
+    @property
+    def network(self) -> nn.Module:
+        """What stands between the encoding and the target's units."""
+        return self.member.network
+
     def forward(self, numbers: Tensor, codes: Tensor) -> Tensor:
         """Predict (B, O) float64 in the target's units."""
         output = self.member(numbers, codes)

@@ -132,7 +132,7 @@ def _averaged(
 def _name(rows: Sequence[CandidateResult]) -> str:
     """What a person reads: how many networks, and which companions.
 
-    >>> _name([CandidateResult(3, None, "ridge", ()), CandidateResult(4, None, "extra_trees", ())])
+    >>> _name([CandidateResult(3, None, "ridge", (), ()), CandidateResult(4, None, "extra_trees", (), ())])
     'ensemble of ridge and extra_trees'
     """
     companions = [row.name for row in rows if row.is_companion]

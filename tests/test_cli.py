@@ -534,7 +534,7 @@ def test_a_plugin_that_is_left_out_is_listed() -> None:
     rows = catalogue(plugins)
     assert rows[0]["offers"] == {}
     assert catalogue_text(rows).splitlines()[0] == "autoreg-broken 1.0"
-    assert "broken is left out: ContractError" in catalogue_text(rows)
+    assert "broken is left out: network name 'Bad Name'" in catalogue_text(rows)
 
 
 @pytest.fixture

@@ -180,7 +180,8 @@ def test_a_plan_by_the_clock_runs_again_without_it(tmp_path: Path, strategy: str
     first = search(strategy=strategy, space=space, time_limit=3, n_candidates=4)
     plan = RanPlan.from_json(first.model_.manifest["plan"])
     assert plan.time_limit == 3
-    assert plan.moves
+    # the portfolio may have tried all of its four before
+    assert plan.moves or strategy == "portfolio"
     again = AutoRegressor(strategy, cv=2, space=space, companions=None, random_state=0, verbose=0, time_limit=3)
     again.repeating(first).fit(X, Y)
     assert np.array_equal(again.predict(X), first.predict(X))
