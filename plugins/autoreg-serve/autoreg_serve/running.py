@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -55,7 +56,12 @@ def _serve_in_processes(settings: Settings) -> None:
 
     def started() -> SpawnProcess:
         process = spawning.Process(target=_work, args=(settings, door))
-        process.start()
+        # a terminal sends Ctrl-C to all: this process ends the others, which may still be importing when it comes
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            process.start()
+        finally:
+            signal.signal(signal.SIGINT, before)
         return process
 
     with tempfile.TemporaryDirectory(prefix="autoreg-serve-") as folder:
