@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from autoreg.errors import ModelFileError, OptionError
-from autoreg.manifest import as_json, damaged, has_label, is_count, is_object, is_text, read_field
+from autoreg.manifest import as_json, has_label, is_count, is_object, is_text, read_field
 from autoreg.pace import AsBefore, Moves
 from autoreg.results import CandidateResult
 from autoreg.space import Candidate, Space
@@ -105,12 +105,7 @@ def plan_of(manifest: Mapping[str, Any]) -> RanPlan:
     """
     if manifest.get("plan") is None:
         raise ModelFileError("the model holds no plan to repeat: it is a single network, or of an older version")
-    try:
-        return RanPlan.from_json(manifest["plan"])
-    except (TypeError, ValueError) as error:
-        if isinstance(error, (ModelFileError, OptionError)):
-            raise
-        raise damaged("its plan cannot be read") from error
+    return RanPlan.from_json(manifest["plan"])
 
 
 def _is_rounds(value: Any) -> bool:
