@@ -21,10 +21,11 @@ from torch.overrides import TorchFunctionMode
 from autoreg.describe import build_module, describe_module
 from autoreg.encoding import FoldStatistics, TableLayout
 from autoreg.errors import ModelFileError, PluginError, PluginVersionWarning, UnknownNameError, one_line
+from autoreg.lossparts import loss_facts
 from autoreg.manifest import KEPT, as_json, has_label
 from autoreg.member import Member, Point
 from autoreg.modelparts import Part
-from autoreg.parts import POINTS, activation_factory, loss_facts, resolve
+from autoreg.parts import POINTS, activation_factory, resolve
 from autoreg.plugins import OURS, SESSION, registry
 from autoreg.registry import Owner
 from autoreg.space import Candidate, short

@@ -244,7 +244,7 @@ def _companions(
 def _note_results(
     estimator: Any, results: SearchResults, best: Evaluated | None, model: FittedModel, table: TrainingTable
 ) -> None:
-    from autoreg.estimators import NeuralRegressor
+    from autoreg.neural import NeuralRegressor
 
     estimator.results_ = results
     estimator.model_ = model

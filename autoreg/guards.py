@@ -30,8 +30,8 @@ from autoreg.problem import Problem
 from autoreg.registry import Entry
 from autoreg.results import CandidateResult
 from autoreg.space import PARTS, Candidate, Space, check_parameter
+from autoreg.specs import MemberSpec
 from autoreg.stacking import drawing, stack_modules
-from autoreg.training import MemberSpec
 
 MEMBERS, ROWS = 2, 3
 

@@ -23,15 +23,23 @@ class Member(nn.Module):
     network : nn.Module
         (B, D) to (B, O') or (B, k, O').
     center, spread : Tensor, (O,), float64
-        The network's output times `spread` plus `center` is in the target's units.
+        The network's output times `spread` plus `center` is in the target's units, or is its logarithm.
     n_views : int
         Views of each row in the network's output; what a step takes grows with them.
+    log : bool
+        Whether the network learns the target's logarithm.
     """
 
     leading_axes = True
 
     def __init__(
-        self, encoding: nn.Module, network: nn.Module, center: Tensor, spread: Tensor, n_views: int = 1
+        self,
+        encoding: nn.Module,
+        network: nn.Module,
+        center: Tensor,
+        spread: Tensor,
+        n_views: int = 1,
+        log: bool = False,
     ) -> None:
         super().__init__()
         self.n_views = n_views
@@ -39,9 +47,11 @@ class Member(nn.Module):
         self.network = network
         self.register_buffer("center", center)
         self.register_buffer("spread", spread)
+        self.register_buffer("log", torch.full_like(center, log, dtype=torch.bool))
 
     center: Tensor
     spread: Tensor
+    log: Tensor
 
     def forward(self, numbers: Tensor, codes: Tensor) -> Tensor:
         """The network's output, in scaled units."""
@@ -64,7 +74,14 @@ class Member(nn.Module):
         prediction = output if point is None else point(output)
         if views:
             prediction = prediction.mean(-2)
-        return prediction.double() * self.spread.unsqueeze(-2) + self.center.unsqueeze(-2)
+        return self.unscaled(prediction)
+
+    def unscaled(self, values: Tensor) -> Tensor:
+        """Scaled values, (..., B, O), in the target's units, float64."""
+        center, spread, log = (scale.unsqueeze(-2) for scale in (self.center, self.spread, self.log))
+        values = values.double() * spread + center
+        # the inner one keeps the gradient finite where no logarithm was taken
+        return torch.where(log, torch.where(log, values, 0.0).exp(), values)
 
 
 def has_views(output: Tensor, stacked: bool) -> bool:

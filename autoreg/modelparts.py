@@ -138,8 +138,8 @@ class Part:
         output = output.unflatten(-1, (-1, self.outputs_per_target))
         output = output if link is None else link(output)
         output = output.mean(-3) if views else output
-        spread, center = (scale[:, None, :, None] for scale in (self.stack.spread, self.stack.center))
-        return output.double() * spread + center
+        side_by_side = output.transpose(-1, -2).flatten(1, 2)
+        return self.stack.unscaled(side_by_side).unflatten(1, (output.shape[1], -1)).transpose(-1, -2)
 
     def predictors(self) -> list[nn.Module]:
         """Each member as a plain module ``(numbers, codes) -> (B, O)`` in the target's units."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -11,22 +10,25 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import functional_call
 from torch.nn.parameter import is_lazy
 
 from autoreg.encoding import FoldStatistics
 from autoreg.errors import ContractError, OptionError, unknown
+from autoreg.lossparts import loss_facts, loss_function, loss_key, signature_of
 from autoreg.member import Member, Point, has_views, seed_layers
 from autoreg.plugins import registry
-from autoreg.registry import Entry
 from autoreg.schedules import SCHEDULES, Schedule
 from autoreg.space import Candidate, short
+from autoreg.specs import LossPart
 from autoreg.stacking import drawing
-from autoreg.training import LossPart
 from autoreg.updates import OptimizerPart
 
 POINTS: dict[str, Point] = {"exp": torch.exp}
 """Links that a saved model may name, so that it loads without the plugin of its loss."""
+
+SCALINGS = ("standard", "log")
+"""What may be done to the target before it is learned, besides nothing."""
 
 
 class Elementwise(nn.Module):
@@ -74,6 +76,8 @@ class Recipe:
     loss: LossPart
     outputs_per_target: int
     scales_target: bool
+    log_target: bool
+    predicts_mean: bool
     optimizer: OptimizerPart
     schedule: Schedule
 
@@ -90,7 +94,7 @@ class Recipe:
             n_features, n_outputs = int(encoding.n_features), len(center) * self.outputs_per_target  # type: ignore[arg-type]
             network = self.make_network(n_features, n_outputs, self.make_activation)
             n_views = check_network(network, n_features, n_outputs, short(self.candidate["network"]))
-        member = Member(encoding, network, center, spread, n_views)
+        member = Member(encoding, network, center, spread, n_views, self.log_target)
         seed_layers(member, seed)
         return member
 
@@ -109,31 +113,22 @@ def resolve(candidate: Candidate) -> Recipe:
     entry = registry().get("loss", loss) if isinstance(loss, str) else None
     facts = loss_facts(entry, candidate.options("loss")) if entry else {}
     scaling = candidate["target_scaling"]
-    if scaling not in ("standard", None):
-        raise OptionError(unknown("target scaling", scaling, ["standard", "None"]))
+    if scaling not in (*SCALINGS, None):
+        raise OptionError(unknown("target scaling", scaling, [*SCALINGS, "None"]))
+    own_units = scaling is None or facts.get("target_scaling", "standard") is None
     return Recipe(
         candidate,
         _encoding(candidate),
         _network(candidate),
         activation_factory(candidate["activation"], candidate.options("activation")),
-        LossPart(_loss_function(candidate, entry), facts.get("point"), _loss_key(candidate)),
+        LossPart(loss_function(candidate, entry), facts.get("point"), loss_key(candidate)),
         int(facts.get("outputs_per_target", 1)),
-        scaling == "standard" and facts.get("target_scaling", "standard") is not None,
+        not own_units,
+        scaling == "log" and not own_units,
+        facts.get("statistic") == "mean",
         _optimizer(candidate),
         _schedule(candidate["schedule"]),
     )
-
-
-def loss_facts(entry: Entry, options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a loss was registered with, and what its own ``facts`` say about these options.
-
-    >>> from autoreg.registry import Owner
-    >>> entry = Entry("loss", "levels", len, Owner(""), facts={"facts": lambda n=3: {"outputs_per_target": n}})
-    >>> loss_facts(entry, {})["outputs_per_target"], loss_facts(entry, {"n": 5})["outputs_per_target"]
-    (3, 5)
-    """
-    of_options = entry.facts.get("facts")
-    return {**entry.facts, **of_options(**options)} if of_options else entry.facts
 
 
 def _encoding(candidate: Candidate) -> Callable[[FoldStatistics], nn.Module]:
@@ -209,7 +204,7 @@ def _call_as_taught(
     for name in make.keywords if isinstance(make, partial) else ():
         offers.pop(name, None)  # the user has bound it
     parameters = [
-        p for p in _signature(make).values()
+        p for p in signature_of(make).values()
         if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
     ]  # fmt: skip
     given = {p.name: offers[p.name] for p in parameters if p.name in offers and p.kind != p.POSITIONAL_ONLY}
@@ -278,79 +273,6 @@ def _does_not_take(network: nn.Module, n_features: int, label: str, error: Excep
     )
 
 
-def _loss_key(candidate: Candidate) -> tuple[Any, ...]:
-    loss = candidate["loss"]
-    options = tuple(sorted((name, repr(value)) for name, value in candidate.options("loss").items()))
-    return (loss if isinstance(loss, str) else id(loss), options)
-
-
-def _loss_function(candidate: Candidate, entry: Entry | None) -> Callable[[Tensor, Tensor], Tensor]:
-    value, options = candidate["loss"], candidate.options("loss")
-    if entry is not None:
-        return partial(entry.thing, **options) if options else entry.thing
-    if isinstance(value, type) and issubclass(value, nn.Module):
-        value = value(**options)
-    if isinstance(value, nn.Module):
-        module = copy.deepcopy(value)
-        module.reduction = "none"  # type: ignore[assignment]
-        return RowLoss(module, short(value), of_torch=type(value).__module__.startswith("torch."))
-    if callable(value):
-        if "reduction" in _signature(value):
-            options = {**options, "reduction": "none"}
-        of_torch = getattr(value, "__module__", None) == "torch.nn.functional"
-        return RowLoss(partial(value, **options), short(value), of_torch)
-    raise OptionError(f"loss {value!r}: give a name, a torch loss class or instance, or a function")
-
-
-def _signature(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    try:
-        return inspect.signature(function).parameters
-    except ValueError:  # some built-in functions have none
-        return {}
-
-
-class RowLoss:
-    """A loss of the user's or of torch as the engine takes it: (..., B, O) to (..., B).
-
-    Parameters
-    ----------
-    function : function
-        ``(prediction, target)``, (B, O) each, to (B, O) or (B,).
-    label : str
-    of_torch : bool
-        Whether it works element by element, so that it takes leading axes as it is.
-    """
-
-    def __init__(self, function: Callable[[Tensor, Tensor], Tensor], label: str, of_torch: bool) -> None:
-        self.function, self.label, self.of_torch = function, label, of_torch
-        self.one_at_a_time = False
-
-    def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
-        if self.of_torch or target.ndim == 2:
-            return self._per_row(prediction, target)
-        if target.ndim == 4:  # (M, B, k, O): each view is a table of its own
-            views = [self(p, t) for p, t in zip(prediction.unbind(2), target.unbind(2), strict=True)]
-            return torch.stack(views, dim=2)
-        if not self.one_at_a_time:
-            try:
-                return vmap(self._per_row)(prediction, target)
-            except RuntimeError:  # vmap's word for what it refuses, such as an `if` about a tensor's values
-                self.one_at_a_time = True
-        return torch.stack([self._per_row(p, t) for p, t in zip(prediction, target, strict=True)])
-
-    def _per_row(self, prediction: Tensor, target: Tensor) -> Tensor:
-        loss = self.function(prediction, target)
-        if isinstance(loss, Tensor) and loss.shape == target.shape:
-            return loss.mean(-1)
-        if isinstance(loss, Tensor) and loss.shape == target.shape[:-1]:
-            return loss
-        found = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
-        raise ContractError(
-            f"loss {self.label} gave {found} for a target of shape {tuple(target.shape)}: "
-            f"return one value per row, without averaging over rows"
-        )
-
-
 def _optimizer(candidate: Candidate) -> OptimizerPart:
     value, options = candidate["optimizer"], candidate.options("optimizer")
     if isinstance(value, str):
@@ -372,7 +294,7 @@ def _optimizer(candidate: Candidate) -> OptimizerPart:
 
 def _options_of(optimizer: torch.optim.Optimizer, learning_rate: float) -> dict[str, Any]:
     """What a torch optimizer was made with. Its own learning rate must not be lost in silence."""
-    name, known = short(type(optimizer)), _signature(type(optimizer))
+    name, known = short(type(optimizer)), signature_of(type(optimizer))
     if len(optimizer.param_groups) > 1:
         raise OptionError(f"optimizer {name} has {len(optimizer.param_groups)} groups of parameters: give one group")
     rate = optimizer.defaults.get("lr")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from autoreg.encoding import FoldStatistics, TableLayout, fold_statistics
+from autoreg.errors import OptionError
 from autoreg.folds import Fold
 from autoreg.inputs import Data
 from autoreg.scoring import Metric
@@ -67,14 +68,29 @@ class Problem:
             )
         return self._statistics[fold]
 
-    def target_scale(self, fold: int) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the fold's training targets, (O,) each; spread 1 for a constant target."""
+    def target_scale(self, fold: int, log: bool = False) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the fold's training targets, (O,) each; spread 1 for a constant target.
+
+        Parameters
+        ----------
+        fold : int
+        log : bool
+            Those of their logarithms.
+
+        Raises
+        ------
+        OptionError
+            Where a target without a logarithm is asked for one.
+        """
+        if log and not (self.y > 0).all():
+            raise OptionError(f"target_scaling='log' needs targets above 0, and the least is {self.y.min():g}")
         rows = self.folds[fold].train
         weight = None if self.sample_weight is None else self.sample_weight[rows]
         # scaled first: the squares of targets near 1e200 would overflow
-        size = np.abs(self.y[rows]).max(axis=0)
+        own = np.log(self.y[rows]) if log else self.y[rows]
+        size = np.abs(own).max(axis=0)
         size = np.where((size > 0) & np.isfinite(size), size, 1.0)
-        y = self.y[rows] / size
+        y = own / size
         mean = np.average(y, axis=0, weights=weight)
         spread = np.sqrt(np.average((y - mean) ** 2, axis=0, weights=weight)) * size
         return torch.from_numpy(mean * size), torch.from_numpy(np.where(spread > 0, spread, 1.0))

@@ -21,6 +21,7 @@ from autoreg.results import Progress, SearchPlan
 from autoreg.search import Evaluated, evaluate, seconds_for
 from autoreg.space import PARTS, Candidate, Space, Time, as_dimensions, short
 from autoreg.stopping import Stop
+from autoreg.targets import is_skewed
 from autoreg.threads import at_once
 
 NAME_LISTS = {
@@ -174,6 +175,7 @@ def space_of(estimator: Any, problem: Problem) -> Space:
         "n_categories": len(layout.n_codes),
         "n_features": layout.n_numbers + sum(min(n, 8) for n in layout.n_codes),
         "n_targets": problem.y.shape[1],
+        "n_skewed_targets": sum(map(is_skewed, problem.y.T)),
         "n_folds": len(problem.folds),
     }
     # what stands around our own portfolio is offered to every strategy

@@ -16,7 +16,7 @@ from sklearn.metrics import get_scorer, get_scorer_names
 from torch import Tensor
 
 from autoreg.errors import OptionError, unknown
-from autoreg.training import Score, negative_rmse
+from autoreg.specs import Score
 
 DEFAULT = "neg_root_mean_squared_error"
 
@@ -166,6 +166,24 @@ class Metric:
             return torch.tensor(values, dtype=torch.float64)
 
         return score
+
+
+def negative_rmse(target: Tensor, prediction: Tensor, weight: Tensor) -> Tensor:
+    """Each member's root mean squared error, averaged over targets, negated.
+
+    Parameters
+    ----------
+    target, prediction : Tensor, (M, V, O)
+    weight : Tensor, (M, V)
+
+    Examples
+    --------
+    >>> y = torch.zeros(1, 4, 1)
+    >>> negative_rmse(y, y + 2, torch.ones(1, 4))
+    tensor([-2.])
+    """
+    squared = (prediction - target).square() * weight.unsqueeze(-1)
+    return -(squared.sum(1) / weight.sum(1, keepdim=True)).sqrt().mean(-1)
 
 
 def _negative_root(squares: Floats) -> Floats:

@@ -35,7 +35,7 @@ DEFAULTS: dict[str, Any] = {
 }
 """What `NeuralRegressor` does when nothing is said; its constructor shows the same values."""
 
-COMPANIONS = "compare"
+COMPANIONS = "include"
 """What is done with companions when nothing is said, on the command line as in Python."""
 
 SEED = "random_state"
@@ -99,6 +99,8 @@ class Candidate:
             words.append(short(self["encoding"]))
         if self["loss"] != DEFAULTS["loss"]:
             words.append(short(self["loss"]))
+        if self["target_scaling"] != DEFAULTS["target_scaling"]:
+            words.append(f"{self['target_scaling'] or 'raw'} target")
         if self["optimizer"] != DEFAULTS["optimizer"]:
             words.append(short(self["optimizer"]))
         words.append(f"lr {self['learning_rate']:.4g}")

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.stats import skew
 
 from autoreg import dates
 from autoreg.errors import DataError, DataTypeError, DataWarning
@@ -66,6 +67,22 @@ def read_target(y: Any, name: str = "target") -> Floats:
         raise DataError(f"Found array with 0 feature(s) (shape={y.shape}) while a minimum of 1 is required: no target.")
     columns = [_read(y.iloc[:, place], _name_of(column, name)) for place, column in enumerate(y.columns)]
     return np.stack(columns, axis=1)
+
+
+def is_skewed(y: Floats) -> bool:
+    """Whether a target, (N,), is positive, has a long upper end, and its logarithm is more even.
+
+    >>> is_skewed(np.exp(np.linspace(0, 5, 50))), is_skewed(np.linspace(1, 5, 50)), is_skewed(np.zeros(50))
+    (True, False, False)
+    """
+    if not (y > 0).all() or y.min() == y.max():
+        return False
+    own, log = skew(y), skew(np.log(y))
+    return bool(own > MOST_SKEW and abs(log) < own)
+
+
+MOST_SKEW = 0.9
+"""A target's skewness from which on its logarithm is tried as well."""
 
 
 def _name_of(own: Any, name: str) -> str:

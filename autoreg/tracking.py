@@ -10,8 +10,9 @@ import numpy as np
 
 from autoreg.inputs import Data
 from autoreg.results import Progress
+from autoreg.specs import CandidateOutcome, StackSpec
 from autoreg.threads import at_once, one_thread
-from autoreg.training import CandidateOutcome, StackRun, StackSpec
+from autoreg.training import StackRun
 
 OnProgress = Callable[[Progress], None]
 

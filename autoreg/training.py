@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 import torch
@@ -17,129 +16,18 @@ from torch import Tensor
 
 from autoreg.batches import Batches, EpochBatches, Order
 from autoreg.inputs import Data, Inputs
-from autoreg.member import Member, Point, has_views, step_buffers
+from autoreg.member import Member, has_views, step_buffers
 from autoreg.parameters import FlatParameters, Snapshot
-from autoreg.schedules import Schedule, Timeline
+from autoreg.schedules import Timeline
+from autoreg.specs import CandidateOutcome, OnEpoch, StackSpec
 from autoreg.stacking import keep_members, mapped_forwards, stack_modules
-from autoreg.updates import OptimizerPart, Updates, infer_roles
-
-LossFunction = Callable[[Tensor, Tensor], Tensor]
-Score = Callable[[Tensor, Tensor, Tensor], Tensor]
+from autoreg.updates import Updates, infer_roles
 
 VALIDATION_ELEMENTS = 1 << 13
 """Rows times members that one validation chunk holds."""
 
 PREPARED_ELEMENTS = 1 << 20
 """Rows times members times targets whose numbers are looked up at once."""
-
-
-@dataclass(frozen=True)
-class LossPart:
-    """A loss as the engine takes it: ``function(prediction, target) -> (..., B)``, and what its output predicts."""
-
-    function: LossFunction
-    point: Point | None = None
-    key: Hashable = None
-
-
-@dataclass(frozen=True)
-class MemberSpec:
-    """One member before training.
-
-    Attributes
-    ----------
-    module : Member
-        Initialised under the member's seed.
-    candidate : int
-        Members of one candidate stop together, and their best epoch is chosen together.
-    train, valid : array of int
-        The fold's rows; `valid` may be empty.
-    encoding_key : hashable
-        Equal for members whose encodings without parameters give the same numbers.
-    """
-
-    module: Member
-    candidate: int
-    train: NDArray[np.int64]
-    valid: NDArray[np.int64]
-    seed: int
-    loss: LossPart
-    optimizer: OptimizerPart
-    learning_rate: float
-    schedule: Schedule
-    batch_size: int
-    encoding_key: Hashable = None
-
-
-@dataclass(frozen=True)
-class StackSpec:
-    """A stack before training.
-
-    Attributes
-    ----------
-    members : sequence of MemberSpec
-        All members of a candidate, side by side.
-    max_epochs : int
-    score : function
-        ``score(y, prediction, weight) -> (M,)``, greater is better; y, prediction (M, V, O), weight (M, V) with
-        zeros for padding.
-    choose_epoch : bool
-        Keep the weights of the epoch with the best mean score over a candidate's members, instead of the last.
-    patience : int, float or None
-        A candidate leaves after this many epochs without a better score; a float is a multiple of the best epoch,
-        and at least a fifth of all epochs.
-    half : bool
-        Matrix products in bfloat16.
-    stop : function or None
-        ``stop(candidate, curve)``, asked after each epoch but the last: whether the candidate leaves before its time.
-        Only with `choose_epoch`.
-    rungs : sequence of (float, float)
-        Points of progress in (0, 1), each with the share of the stack's candidates that there is room for from there
-        on: the best so far. Only with `choose_epoch`.
-    """
-
-    members: Sequence[MemberSpec]
-    max_epochs: int
-    score: Score
-    choose_epoch: bool = True
-    patience: float | None = None
-    dtype: torch.dtype = torch.float32
-    half: bool = False
-    stop: Callable[[int, Sequence[float]], bool] | None = None
-    rungs: Sequence[tuple[float, float]] = ()
-
-
-@dataclass
-class CandidateOutcome:
-    """What became of a candidate.
-
-    Attributes
-    ----------
-    states : list of dict
-        Each member's parameters and buffers at the chosen epoch.
-    predictions : list of array, each (V, O) float64
-        Of each member's validation rows, at the chosen epoch.
-    scores : list of float
-        Each member's.
-    pruned : int
-        The epoch after which `stop` or a rung took it out; 0 when none did.
-    """
-
-    candidate: int
-    epoch: int = 0
-    score: float = -np.inf
-    states: list[dict[str, Tensor]] = field(default_factory=list)
-    predictions: list[NDArray[np.float64]] = field(default_factory=list)
-    scores: list[float] = field(default_factory=list)
-    curve: list[float] = field(default_factory=list)
-    train_curve: list[float] = field(default_factory=list)
-    seconds: float = 0.0
-    failure: str = ""
-    snapshot: Snapshot | None = None
-    pruned: int = 0
-
-
-OnEpoch = Callable[[int, dict[int, CandidateOutcome]], int | None]
 
 
 def train_stack(spec: StackSpec, data: Data, on_epoch: OnEpoch | None = None) -> list[CandidateOutcome]:
@@ -196,6 +84,7 @@ class StackRun:
         # the target's scale stays float64: a float32 target far from zero would lose its digits
         self.stack.center = torch.stack([member.module.center for member in self.members])
         self.stack.spread = torch.stack([member.module.spread for member in self.members])
+        self.log_target = data.target.log() if bool(self.stack.log.any()) else None
         encodings = [(member.encoding_key, member.module.encoding) for member in self.members]
         self.inputs = Inputs(encodings, self.stack, data, spec.dtype)
         self.store = FlatParameters(self.stack, spec.half)
@@ -275,6 +164,8 @@ class StackRun:
     def _scaled_target(self, rows: Tensor) -> Tensor:
         """(..., M, B) rows to (..., M, B, O) targets as the losses see them."""
         target = self.data.target[rows]
+        if self.log_target is not None:
+            target = torch.where(self.stack.log.unsqueeze(1), self.log_target[rows], target)
         return ((target - self.stack.center.unsqueeze(1)) / self.stack.spread.unsqueeze(1)).to(self.spec.dtype)
 
     def learning_rates(self, epoch: int) -> Tensor:
@@ -444,24 +335,3 @@ class StackRun:
                 outcome.states, outcome.snapshot = outcome.snapshot.states(self.store), None
             elif not outcome.failure:
                 outcome.failure = "no epoch gave a finite score"
-
-
-def negative_rmse(target: Tensor, prediction: Tensor, weight: Tensor) -> Tensor:
-    """Each member's root mean squared error, averaged over targets, negated.
-
-    Parameters
-    ----------
-    target, prediction : Tensor, (M, V, O)
-    weight : Tensor, (M, V)
-
-    Examples
-    --------
-    >>> y = torch.zeros(1, 4, 1)
-    >>> negative_rmse(y, y + 2, torch.ones(1, 4))
-    tensor([-2.])
-    """
-    squared = (prediction - target).square() * weight.unsqueeze(-1)
-    return -(squared.sum(1) / weight.sum(1, keepdim=True)).sqrt().mean(-1)
-
-
-__all__ = ["CandidateOutcome", "Data", "LossPart", "MemberSpec", "StackSpec", "negative_rmse", "train_stack"]

@@ -21,10 +21,10 @@ from autoreg.builtins.optimizers import adam, adamw
 from autoreg.builtins.views import Heads, Views
 from autoreg.errors import OptionError
 from autoreg.folds import Fold
+from autoreg.grouping import Built, build
 from autoreg.parameters import FlatParameters
 from autoreg.problem import Problem
 from autoreg.scoring import as_metric
-from autoreg.search import _build, _Built
 from autoreg.space import Candidate
 from autoreg.stacking import stack_modules
 from autoreg.tables import infer_schema
@@ -246,8 +246,8 @@ def test_memory_and_work_of_a_stack_grow_with_the_views() -> None:
     fold = Fold(np.arange(40), np.arange(40, 60))
     problem = Problem(coded.numbers, coded.codes, schema.layout, x[:, :1], None, [fold], as_metric(None))
 
-    def built(views: int) -> _Built:
-        return _build(0, Candidate({"network": "tabm", "network__views": views, "max_epochs": 1}), problem)
+    def built(views: int) -> Built:
+        return build(0, Candidate({"network": "tabm", "network__views": views, "max_epochs": 1}), problem)
 
     two, eight = built(2), built(8)
     assert two.members[0].module.n_views == 2

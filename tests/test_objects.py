@@ -35,7 +35,8 @@ from autoreg import AutoRegressor, NeuralRegressor, from_torch_optim
 from autoreg.encoding import FoldStatistics, TableLayout
 from autoreg.errors import AutoregError, ContractError, OptionError, SearchError
 from autoreg.frames import as_frame
-from autoreg.parts import RowLoss, activation_factory, resolve
+from autoreg.lossparts import RowLoss
+from autoreg.parts import activation_factory, resolve
 from autoreg.space import Candidate
 from autoreg.stacking import signature
 

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from autoreg.search import STACK_BYTES, UNEVEN, _longest_of_two, _stacks
+from autoreg.grouping import STACK_BYTES, UNEVEN, _longest_of_two, stacks_of
 
 
 def items(key, n, work=1.0, size=1):
@@ -25,7 +25,7 @@ def items(key, n, work=1.0, size=1):
 )
 def test_two_cores_have_about_equal_work_in_as_few_stacks_as_that_takes(groups, sizes):
     built = [item for key, n, work in groups for item in items(key, n, work)]
-    stacks = _stacks(built)
+    stacks = stacks_of(built)
     assert [len(stack) for stack in stacks] == sizes
     assert [item.place for stack in stacks for item in stack] == [item.place for item in built]
     if max(sizes, default=1) > 1:
@@ -33,5 +33,5 @@ def test_two_cores_have_about_equal_work_in_as_few_stacks_as_that_takes(groups, 
 
 
 def test_a_stack_fits_into_memory():
-    stacks = _stacks(items("a", 10, size=STACK_BYTES // 3))
+    stacks = stacks_of(items("a", 10, size=STACK_BYTES // 3))
     assert [len(stack) for stack in stacks] == [2, 3, 2, 3]

@@ -10,10 +10,13 @@ from torch import nn
 from autoreg import schedules
 from autoreg.batches import Batches, Order
 from autoreg.gradients import GradientTransform, over_members
+from autoreg.inputs import Data
 from autoreg.member import Member
 from autoreg.parameters import FlatParameters, Snapshot
+from autoreg.scoring import negative_rmse
+from autoreg.specs import LossPart, MemberSpec, StackSpec
 from autoreg.stacking import mapped_forwards, stack_modules
-from autoreg.training import Data, LossPart, MemberSpec, StackSpec, negative_rmse, train_stack
+from autoreg.training import train_stack
 from autoreg.updates import OptimizerPart
 
 N, D = 203, 4

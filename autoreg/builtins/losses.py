@@ -143,8 +143,8 @@ LOG_LINK: dict[str, Any] = {"point": torch.exp, "target_scaling": None}
 
 @hookimpl
 def register_losses(register: Callable[..., None]) -> None:
-    register("squared_error", squared_error)
-    register("mse", squared_error)
+    register("squared_error", squared_error, statistic="mean")
+    register("mse", squared_error, statistic="mean")
     register("absolute_error", absolute_error)
     register("mae", absolute_error)
     register("huber", huber, space={"delta": [0.5, 1.0, 2.0]})

@@ -169,6 +169,13 @@ ENCODINGS: tuple[dict[str, Any], ...] = (
     {"encoding": ["pbld"], "encoding__sigma": stats.loguniform(0.05, 3)},
 )
 
+FOR_SKEWED: dict[str, Any] = {"target_scaling": ["standard", "log"]}
+"""A further dimension where all targets are positive and skewed."""
+
+
+def _is_skewed(space: Space) -> bool:
+    return space.size.get("n_skewed_targets", 0) == space.size.get("n_targets", 1)
+
 
 def prior(space: Space, n: int) -> list[dict[str, Any]]:
     """The space around the portfolio, for strategies that search it in other ways.
@@ -180,7 +187,8 @@ def prior(space: Space, n: int) -> list[dict[str, Any]]:
     [['ple'], ['pbld']]
     """
     plan = {"max_epochs": _epochs(space, n, EFFORT[space.effort][1]), **COMMON}
-    return [{**{name: [value] for name, value in plan.items()}, **AROUND, **encoding} for encoding in ENCODINGS]
+    around = {**AROUND, **(FOR_SKEWED if _is_skewed(space) else {})}
+    return [{**{name: [value] for name, value in plan.items()}, **around, **encoding} for encoding in ENCODINGS]
 
 
 def _candidates(
@@ -188,10 +196,11 @@ def _candidates(
 ) -> list[dict[str, Any]]:
     """The next candidates of each lane, without their epochs: those listed first, then draws."""
     settings = []
+    skewed = _is_skewed(space)
     for lane, size in enumerate(sizes):
         rng = np.random.default_rng([seed, len(results), lane])
         listed = LISTED[lane][:size] if not results and lane < len(LISTED) else []
-        draws = [_draw(results, lane % len(LISTED), rng) for _ in range(size - len(listed))]
+        draws = [_draw(results, lane % len(LISTED), rng, skewed) for _ in range(size - len(listed))]
         settings += [{**COMMON, **one} for one in (*listed, *draws)]
     rng = np.random.default_rng([seed, len(results)])
     chosen = [_override(setting, _pick(space.dimensions, len(results) + i, rng)) for i, setting in enumerate(settings)]
@@ -199,9 +208,9 @@ def _candidates(
     return chosen
 
 
-def _draw(results: Sequence[CandidateResult], lane: int, rng: np.random.Generator) -> dict[str, Any]:
+def _draw(results: Sequence[CandidateResult], lane: int, rng: np.random.Generator, skewed: bool) -> dict[str, Any]:
     """One configuration from the prior; every other one near one of the best so far with its encoding."""
-    dimensions = {**ENCODINGS[lane], **AROUND}
+    dimensions = {**ENCODINGS[lane], **AROUND, **(FOR_SKEWED if skewed else {})}
     drawn = {
         name: values.rvs(random_state=rng).item() if hasattr(values, "rvs") else values[rng.integers(len(values))]
         for name, values in dimensions.items()

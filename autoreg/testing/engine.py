@@ -17,15 +17,16 @@ from numpy.typing import NDArray
 
 from autoreg.estimators import NeuralRegressor, load
 from autoreg.folds import Fold
+from autoreg.grouping import build
 from autoreg.plugins import registry
 from autoreg.problem import Problem
 from autoreg.registry import Owner
 from autoreg.scoring import as_metric
-from autoreg.search import _build
 from autoreg.space import Candidate
+from autoreg.specs import CandidateOutcome, MemberSpec, StackSpec
 from autoreg.tables import infer_schema
 from autoreg.testing.results import Fault, told
-from autoreg.training import CandidateOutcome, MemberSpec, StackSpec, train_stack
+from autoreg.training import train_stack
 
 SMALL: dict[str, Any] = {
     "batch_size": 7,
@@ -104,7 +105,7 @@ def problem(
 
 def _members(candidates: Sequence[Mapping[str, Any]], setting: Problem) -> list[MemberSpec]:
     return [
-        member for index, given in enumerate(candidates) for member in _build(index, candidate(given), setting).members
+        member for index, given in enumerate(candidates) for member in build(index, candidate(given), setting).members
     ]
 
 

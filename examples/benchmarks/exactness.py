@@ -36,14 +36,15 @@ from autoreg import AutoRegressor, NeuralRegressor
 from autoreg.batches import Order
 from autoreg.folds import Fold
 from autoreg.gradients import GradientTransform
+from autoreg.grouping import build
 from autoreg.plugins import registry
 from autoreg.problem import Problem
 from autoreg.scoring import as_metric
-from autoreg.search import _build
 from autoreg.space import Candidate
+from autoreg.specs import CandidateOutcome, MemberSpec, StackSpec
 from autoreg.tables import infer_schema
 from autoreg.threads import one_thread
-from autoreg.training import CandidateOutcome, MemberSpec, StackSpec, train_stack
+from autoreg.training import train_stack
 from autoreg.updates import OptimizerPart
 
 LIMITS = {"float64": 1e-9, "gradient": 1e-5, "bfloat16": 1e-3, "grid": 1e-5}
@@ -90,7 +91,7 @@ def make_spec(problem: Problem, candidates: Sequence[Mapping[str, Any]], half: b
     members = []
     for k, parameters in enumerate(candidates):
         one_fold = replace(problem, folds=[problem.folds[k]], seed=k, _statistics={})
-        members += _build(k, Candidate(parameters), one_fold).members
+        members += build(k, Candidate(parameters), one_fold).members
     epochs, score = int(candidates[0]["max_epochs"]), problem.metric.over_members()
     return StackSpec(members, epochs, score, choose_epoch=False, dtype=problem.dtype, half=half)
 

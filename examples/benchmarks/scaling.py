@@ -60,8 +60,8 @@ def expected_bytes(point: Point) -> dict[str, float]:
 
     N rows, D features, C candidates, K folds, B rows in a step, P parameters and W units of a network.
     """
+    from autoreg.grouping import STACK_BYTES
     from autoreg.inputs import ENCODED_BYTES
-    from autoreg.search import STACK_BYTES
     from autoreg.training import VALIDATION_ELEMENTS
 
     n, d, c, k, b = point.rows, point.features, point.candidates, point.folds, point.batch
