@@ -44,7 +44,7 @@ class AutoRegressor(TableRegressor):
         Predict with the mean that greedy selection on out-of-fold predictions finds, instead of the best candidate.
     companions : {"compare", "include"} or None
         Whether models that are no networks run on the same folds: only to be compared, or so that the ensemble may take
-        them too. `best_params_` and `best_estimator_` tell of networks either way; with ``"include"`` and no network
+        them too, unless a loss has networks give several numbers for a target. `best_params_` and `best_estimator_` tell of networks either way; with ``"include"`` and no network
         that could be trained they are empty and missing.
     random_state : int, RandomState or None
     n_jobs : int or None

@@ -71,14 +71,15 @@ def select(
     ensemble : bool
         Whether several may be averaged; otherwise the best one predicts alone.
     include : bool
-        Whether companions may predict.
+        Whether companions may predict, where each network gives one number for a target, as they do.
 
     Raises
     ------
     SearchError
         When nothing can predict.
     """
-    able = [item for item in companions if item.members and not item.result.failure] if include else []
+    alike = all(item.recipe is None or item.recipe.outputs_per_target == 1 for item in evaluated)
+    able = [item for item in companions if item.members and not item.result.failure] if include and alike else []
     best = None if able and all(item.result.failure for item in evaluated) else best_of(evaluated)
     results = SearchResults(
         tuple(item.result for item in evaluated), tuple(item.result for item in companions), problem.metric.name,
