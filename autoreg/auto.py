@@ -42,10 +42,14 @@ class AutoRegressor(TableRegressor):
         Options of the strategy, such as a plugin's ``{"storage": "sqlite:///trials.db"}``.
     ensemble : bool
         Predict with the mean that greedy selection on out-of-fold predictions finds, instead of the best candidate.
-    companions : {"compare", "include"} or None
-        Whether models that are no networks run on the same folds: only to be compared, or so that the ensemble may take
-        them too, unless a loss has networks give several numbers for a target. `best_params_` and `best_estimator_` tell of networks either way; with ``"include"`` and no network
-        that could be trained they are empty and missing.
+    companions : {"include", "compare"} or None
+        Whether models that are no networks run on the same folds: so that the ensemble may take them too, unless a loss
+        has networks give several numbers for a target, or only to be compared. `best_params_` and `best_estimator_`
+        tell of networks either way; with ``"include"`` and no network that could be trained they are empty and missing.
+    refit : bool
+        Train the best candidate once more, on all rows and for as many epochs as the folds found best: the model is
+        that one network, and the scores stay those of the folds. Where folds go forward in time, the ensemble and
+        `best_estimator_` are fitted on all rows in any case, since the members of early folds have seen little.
     random_state : int, RandomState or None
     n_jobs : int or None
         Stacks of networks trained at once, each on one core; None is one per core. The numbers do not depend on it.
@@ -111,6 +115,7 @@ class AutoRegressor(TableRegressor):
         strategy_options: dict[str, Any] | None = None,
         ensemble: bool = True,
         companions: str | None = COMPANIONS,
+        refit: bool = False,
         random_state: Any = None,
         n_jobs: int | None = None,
         precision: str = "auto",
@@ -132,6 +137,7 @@ class AutoRegressor(TableRegressor):
         self.n_candidates = n_candidates
         self.ensemble = ensemble
         self.companions = companions
+        self.refit = refit
         self.random_state = random_state
         self.n_jobs = n_jobs
         self.precision = precision

@@ -134,6 +134,9 @@ PARTS = ("encoding", "network", "activation", "optimizer", "loss")
     help="Whether trees and simple models run on the same folds: as baselines, or to help in the model.",
 )
 @click.option(
+    "--refit", is_flag=True, help="The model is the best network alone, trained once more on all rows: small and quick."
+)
+@click.option(
     "--seed",
     type=click.IntRange(0, 2**31 - 1),
     metavar="N",
@@ -303,7 +306,13 @@ def _estimator(
     )  # fmt: skip
 
 
-REPEATED = {"seed": "random_state", "metric": "scoring", "companions": "companions", "strategy": "strategy"}
+REPEATED = {
+    "seed": "random_state",
+    "metric": "scoring",
+    "companions": "companions",
+    "strategy": "strategy",
+    "refit": "refit",
+}
 """Options that a replay takes from the model where the command line is silent, by the estimator's name for them."""
 
 

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, cast
 
@@ -26,6 +26,7 @@ from autoreg.folds import Fold
 from autoreg.guards import blame
 from autoreg.journal import Unkept
 from autoreg.modelparts import CompanionPart, TargetModules
+from autoreg.problem import Problem
 from autoreg.recall import as_kept
 from autoreg.registry import Entry, option_names
 from autoreg.results import CandidateResult, Progress
@@ -65,6 +66,15 @@ class EvaluatedCompanion:
         """The companion as part of a model."""
         assert self.members
         return CompanionPart(self.entry.name, self.entry.owner, self.members, weight)
+
+    def on_all_rows(self, problem: Problem) -> EvaluatedCompanion:
+        """The companion fitted once more, on all rows; its result stays that of the folds."""
+        rows = np.arange(len(problem.y))
+        fitted = fit_companion(
+            self.entry, problem.numbers, problem.codes, problem.layout, problem.y, problem.sample_weight, rows,
+            problem.seed, problem.metric.objective,
+        )  # fmt: skip
+        return replace(self, members=[fitted.modules()])
 
     def as_kept(self) -> dict[str, Any]:
         """What a journal keeps of it."""

@@ -27,7 +27,7 @@ from autoreg.errors import (
     SearchError,
     unknown,
 )
-from autoreg.folds import Fold, make_folds
+from autoreg.folds import Fold, go_forward, make_folds
 from autoreg.identity import identity_of
 from autoreg.journal import Journal, Unkept
 from autoreg.model import FittedModel
@@ -137,9 +137,9 @@ def _search_and_keep(
     settings |= {"rungs": facts.get("rungs", ()), "most_epochs": facts.get("most_epochs", 0)}
     half = again.precision == "bfloat16" if again else half_pays(estimator.precision, facts, len(table.y))
     problem = _problem(table, schema, folds, metric, seed=seed, half=half, **settings)
-    limit = None
+    on_all_rows, limit = estimator.refit or go_forward(folds), None
     if estimator.time_limit is not None and again is None:
-        limit = Limit.of(estimator.time_limit, time.perf_counter() - journal.elapsed, len(table.y))
+        limit = Limit.of(estimator.time_limit, time.perf_counter() - journal.elapsed, len(table.y), on_all_rows)
     rounds = Rounds(strategy, facts.get("stop"), problem, estimator, limit, again, journal, asked)
     plan = SearchPlan(
         (), tuple(column.name for column in schema.used), tuple(table.targets), table.n_train, len(folds), metric.name,
@@ -159,13 +159,20 @@ def _search_and_keep(
         companion.result = replace(companion.result, index=len(evaluated) + i)
     if all(item.result.failure for item in evaluated):
         asked.pass_on()
+    alone = estimator.refit
     selection = select(
-        evaluated, companions, problem, ensemble=estimator.ensemble, include=estimator.companions == "include"
-    )
+        evaluated, companions, problem, ensemble=estimator.ensemble and not alone,
+        include=estimator.companions == "include" and not alone,
+    )  # fmt: skip
+    on_all_rows = on_all_rows and not asked()
+    if on_all_rows:
+        selection = selection.on_all_rows(problem, estimator.n_jobs)
     results = replace(measure(selection, evaluated, companions, problem), seconds=journal.elapsed, plan=watch.plan)
     results = replace(results, verdict=verdict(results) if companions else "")
     manifest = {**_manifest(table, seed, results.seconds), **results_to_json(results)}
     manifest["plan"] = rounds.ran([companion.result.name for companion in companions]).to_json()
+    if on_all_rows:
+        manifest["on_all_rows"] = True
     if asked():
         manifest["stopped_early"] = True
     model = FittedModel(schema, selection.parts, manifest)

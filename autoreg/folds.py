@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,6 +104,25 @@ def make_folds(
         for place, rows in enumerate(np.array_split(rng.permutation(n_rows), min(n_folds, n_rows))):
             places[rows] = place
     return [Fold(np.flatnonzero(places != k), np.flatnonzero(places == k)) for k in range(int(places.max()) + 1)]
+
+
+def go_forward(folds: Sequence[Fold]) -> bool:
+    """Whether each fold holds out rows from which neither it nor an earlier one learns, as folds over time do.
+
+    The earlier a fold, the less its members have seen, and some rows are never held out.
+
+    Examples
+    --------
+    >>> from sklearn.model_selection import TimeSeriesSplit
+    >>> go_forward(make_folds(TimeSeriesSplit(2), 6)), go_forward(make_folds(2, 6))
+    (True, False)
+    """
+    seen = np.zeros(0, dtype=np.int64)
+    for fold in folds:
+        seen = np.union1d(seen, fold.train)
+        if np.isin(fold.valid, seen).any():
+            return False
+    return len(folds) > 1
 
 
 def hold_out(

@@ -37,7 +37,7 @@ def register_activations(register: Callable[..., None]) -> None:
 
 @hookspec
 def register_losses(register: Callable[..., None]) -> None:
-    """Offer losses: ``register(name, loss, outputs_per_target=1, point=None, target_scaling="standard", facts=None)``.
+    """Offer losses: ``register(name, loss, outputs_per_target=1, point=None, target_scaling="standard", ...)``.
 
     loss : function ``(prediction, target, **options) -> one value per row``, ``(..., B, O)`` -> ``(..., B)``.
         It never averages over rows: autoreg takes the weighted mean over B and the sum over M.
@@ -45,7 +45,8 @@ def register_losses(register: Callable[..., None]) -> None:
     point : function from the network's output to what is predicted, (..., B, O * Q) -> (..., B, O), e.g. ``exp`` for
         a log link.
     target_scaling : ``"standard"``, or None when the loss needs the target in its own units.
-    facts : function ``(**options) -> dict`` of the three above, for a loss whose options change them.
+    statistic : ``"mean"`` when the best prediction is the mean, so that it is freed of bias where logarithms were learned.
+    facts : function ``(**options) -> dict`` of the four above, for a loss whose options change them.
     """
 
 

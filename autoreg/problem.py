@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -94,6 +94,11 @@ class Problem:
         mean = np.average(y, axis=0, weights=weight)
         spread = np.sqrt(np.average((y - mean) ** 2, axis=0, weights=weight)) * size
         return torch.from_numpy(mean * size), torch.from_numpy(np.where(spread > 0, spread, 1.0))
+
+    def on_all_rows(self) -> Problem:
+        """The same with one fold, which holds nothing out."""
+        rows = np.arange(len(self.y))
+        return replace(self, folds=[Fold(rows, rows[:0])], rungs=(), _statistics={})
 
     def data(self) -> Data:
         return Data(

@@ -46,11 +46,14 @@ class Limit:
     networks_until: float
 
     @classmethod
-    def of(cls, limit: float | str, begin: float, n_rows: int) -> Limit:
-        """What a limit that began to count at `begin` leaves for a table of so many rows."""
+    def of(cls, limit: float | str, begin: float, n_rows: int, on_all_rows: bool = False) -> Limit:
+        """What a limit that began to count at `begin` leaves for a table of so many rows.
+
+        `on_all_rows` says that what is chosen is then fitted once more.
+        """
         seconds = seconds_of(limit)
         # choosing, saving and ending come after the networks
-        after = AFTER + AFTER_SHARE * seconds + AFTER_ROW * n_rows
+        after = AFTER + AFTER_SHARE * seconds + AFTER_ROW * n_rows + (REFIT_SHARE * seconds if on_all_rows else 0)
         return cls(seconds, begin + COMPANIONS_SHARE * seconds, begin + max(0.3 * seconds, seconds - after))
 
 
@@ -59,6 +62,10 @@ COMPANIONS_SHARE = 0.25
 
 AFTER, AFTER_SHARE, AFTER_ROW = 0.7, 0.02, 2e-5
 """Seconds, share of the limit, and seconds a row, kept for what comes after the networks."""
+
+
+REFIT_SHARE = 0.3
+"""Share of a time limit kept for fitting on all rows."""
 
 
 class Rounds:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -51,6 +52,8 @@ class Evaluated:
         One per fold: the member's parameters and buffers.
     oof : array, (N, O)
         Out-of-fold predictions, the mean where a row was held out several times, NaN where never.
+    moves : sequence of (int, int)
+        After which epoch which epoch became the last one.
     """
 
     result: CandidateResult
@@ -59,12 +62,40 @@ class Evaluated:
     states: list[dict[str, Tensor]] = field(default_factory=list)
     oof: Floats | None = None
     error: BaseException | None = None
+    moves: Sequence[tuple[int, int]] = ()
 
     def part(self, weight: float = 1.0) -> Part:
         """The trained candidate as part of a model."""
         assert self.recipe is not None
         assert self.template is not None
         return Part.from_members(self.recipe, self.template, self.states, weight)
+
+    def on_all_rows(self, problem: Problem) -> Evaluated:
+        """The candidate trained once more, on all rows: one member in place of one a fold.
+
+        It trains as long as the folds found best, along the same schedule. Its result stays that of the folds.
+
+        Raises
+        ------
+        SearchError
+            When it cannot be trained on all rows.
+        """
+        assert self.result.candidate is not None
+        whole, last, moves = problem.on_all_rows(), self.result.epoch, dict(self.moves)
+        item = build(self.result.index, self.result.candidate, whole)
+        spec = replace(spec_of([item], whole), patience=None, choose_epoch=False)
+        (outcome,) = train_stack(
+            spec, whole.data(), lambda epoch, _: last if epoch == last else moves.get(epoch)
+        )  # fmt: skip
+        if outcome.failure:
+            raise SearchError(f"{self.result.name}, fitted on all rows: {outcome.failure}")
+        (state,) = outcome.states
+        if item.recipe.log_target:
+            # what the folds found out about the mean
+            centers = [problem.target_scale(k, log=True)[0] for k in range(len(self.states))]
+            shifts = [own["center"] - center for own, center in zip(self.states, centers, strict=True)]
+            state["center"] = state["center"] + torch.stack(shifts).mean(0)
+        return replace(self, recipe=item.recipe, template=item.members[0].module, states=[state])
 
     @property
     def shape(self) -> Hashable:
@@ -159,6 +190,8 @@ def evaluate(
                 if pace is not None and first in pace.moves:
                     journal.note_fact(f"ends of stack {first}", pace.moves[first])
                 keep(stack, evaluated, journal)
+            for item in evaluated:
+                item.moves = pace.moves.get(first, ()) if pace else ()
             tracker.finished(place)
             return evaluated
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from threading import Event
+from typing import Protocol, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from autoreg.arithmetic import fast_products
 from autoreg.companions import EvaluatedCompanion
 from autoreg.ensemble import STEPS, cross_fitted, greedy_weights
 from autoreg.errors import SearchError
@@ -19,6 +21,7 @@ from autoreg.problem import Problem
 from autoreg.results import CandidateResult, SearchResults
 from autoreg.scoring import as_metric
 from autoreg.search import Evaluated, best_of
+from autoreg.threads import side_by_side
 
 Floats = NDArray[np.float64]
 Parts = dict[int, ModelPart]
@@ -33,6 +36,9 @@ class Choice(Protocol):
     def part(self, weight: float = 1.0) -> ModelPart:
         """It as part of a model."""
 
+    def on_all_rows(self, problem: Problem) -> Choice:
+        """It fitted once more, on all rows."""
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -41,15 +47,35 @@ class Selection:
     Attributes
     ----------
     results : SearchResults
-    parts : list of ModelPart
-        What predicts.
+    chosen : list of (Choice, float)
+        What predicts, with weights.
     best : Evaluated or None
         The best candidate; None when none could be trained and a companion stands in.
     """
 
     results: SearchResults
-    parts: list[ModelPart]
+    chosen: Sequence[tuple[Choice, float]]
     best: Evaluated | None
+
+    @property
+    def parts(self) -> list[ModelPart]:
+        """What predicts, as parts of a model."""
+        return [item.part(weight) for item, weight in self.chosen]
+
+    def on_all_rows(self, problem: Problem, n_jobs: int | None = None) -> Selection:
+        """What is chosen, and the best candidate, fitted once more: one model on all rows in place of one a fold."""
+        once = {item.result.index: item for item, _ in self.chosen}
+        if self.best is not None:
+            once[self.best.result.index] = self.best
+        with fast_products():
+            fitted = side_by_side([_fitting(item, problem) for item in once.values()], n_jobs)
+        again = dict(zip(once, fitted, strict=True))
+        chosen = [(again[item.result.index], weight) for item, weight in self.chosen]
+        return replace(self, chosen=chosen, best=self.best and cast(Evaluated, again[self.best.result.index]))
+
+
+def _fitting(item: Choice, problem: Problem) -> Callable[[Event], Choice]:
+    return lambda _: item.on_all_rows(problem)
 
 
 def select(
@@ -97,9 +123,8 @@ def select(
     if row is None:
         if best is None:
             raise SearchError("the networks failed, and no companion can stand in: there are no rows to choose by")
-        return Selection(results, [best.part()], best)
-    parts = [by_index[i].part(weight) for i, weight in chosen.items()]
-    return Selection(replace(results, ensemble=row), parts, best)
+        return Selection(results, [(best, 1.0)], best)
+    return Selection(replace(results, ensemble=row), [(by_index[i], weight) for i, weight in chosen.items()], best)
 
 
 def _averaged(
@@ -153,16 +178,18 @@ def measure(
     """
     found: dict[int, tuple[float, float]] = {}
     known: dict[object, float] = {}
+    chosen = {item.result.index: item for item, _ in selection.chosen}
     for item in evaluated:
         if item.result.failure or item.template is None:
             continue
-        key = item.shape
-        part = item.part()
+        part = chosen.get(item.result.index, item).part()
+        key = item.shape, part.n_members
         if key not in known:
             known[key] = _milliseconds(part, problem)
         found[item.result.index] = known[key], _megabytes(part)
     for companion in companions:
-        size = _megabytes(companion.part()) if companion.members else float("nan")
+        own = chosen.get(companion.result.index, companion)
+        size = _megabytes(own.part()) if companion.members else float("nan")
         found[companion.result.index] = companion.result.ms_per_row, size
 
     def told(row: CandidateResult) -> CandidateResult:

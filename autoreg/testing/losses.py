@@ -19,6 +19,7 @@ FACTS: dict[str, Callable[[Any], bool]] = {
     "outputs_per_target": lambda value: isinstance(value, int) and value >= 1,
     "point": lambda value: value is None or callable(value),
     "target_scaling": lambda value: value in ("standard", None),
+    "statistic": lambda value: value in ("mean", None),
     "target_range": lambda value: isinstance(value, str),
     "facts": callable,
 }

@@ -122,7 +122,8 @@ def largest(one: Sequence[CandidateOutcome], other: Sequence[CandidateOutcome], 
 def builtin_parts() -> list[tuple[str, str]]:
     kinds = ("encoding", "network", "activation", "loss", "optimizer")
     ours = {(entry.kind, entry.name) for entry in registry() if entry.owner.distribution == "autoreg-core"}
-    return [(kind, name) for kind in kinds for name in registry().names(kind) if (kind, name) in ours]
+    named = [(kind, name) for kind in kinds for name in registry().names(kind) if (kind, name) in ours]
+    return [*named, ("target_scaling", "log")]
 
 
 def seven_candidates(kind: str, name: str) -> list[dict[str, Any]]:
@@ -134,6 +135,8 @@ def seven_candidates(kind: str, name: str) -> list[dict[str, Any]]:
         own: dict[str, Any] = {"learning_rate": 1e-3 * 1.4**k}
         if name != "linear":
             own["network__dropout"] = 0.05 * k
+        if kind == "target_scaling" and k % 2:
+            own[kind] = "standard"
         for option, values in optimizer.space.items():
             own[f"optimizer__{option}"] = values[k % len(values)]
         candidates.append({**common, **own})

@@ -1,0 +1,102 @@
+"""One network on all rows in place of one a fold: when it is asked for, and where folds go forward in time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from sklearn.model_selection import GridSearchCV, KFold, TimeSeriesSplit
+
+from autoreg import AutoRegressor, NeuralRegressor, load
+from autoreg.cli import autoreg
+from autoreg.modelparts import CompanionPart
+from autoreg.persistence import read_manifest
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(120, 3))
+Y = np.exp(X @ [0.5, 0.2, 0.1] + 0.1 * RNG.normal(size=120))
+GRID = {"max_epochs": [4, 6], "learning_rate": [0.01], "network__width": [8]}
+SMALL = {"network__width": [8], "network__depth": [1]}
+
+
+def search(**settings: Any) -> AutoRegressor:
+    return AutoRegressor(**{"random_state": 0, "verbose": 0, "companions": None, **settings})
+
+
+def test_refit_is_that_of_scikit_learns_search() -> None:
+    cv = KFold(3, shuffle=True, random_state=0)
+    ours = search(strategy="grid", space=GRID, cv=cv, refit=True).fit(X, Y)
+    theirs = GridSearchCV(
+        NeuralRegressor(random_state=0), GRID, cv=cv, scoring="neg_root_mean_squared_error", refit=True
+    ).fit(X, Y)
+    assert ours.best_params_ == theirs.best_params_
+    np.testing.assert_allclose(ours.predict(X), theirs.predict(X), rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(ours.best_estimator_.predict(X), ours.predict(X))
+
+
+def test_the_model_is_one_network_and_the_scores_are_those_of_the_folds() -> None:
+    plan: dict[str, Any] = {"space": {**SMALL, "max_epochs": [15]}, "n_candidates": 4, "cv": 3, "companions": "include"}
+    folds, whole = (search(**plan, refit=refit).fit(X, Y) for refit in (False, True))
+    (part,) = whole.model_.parts
+    assert (part.n_members, whole.n_splits_) == (1, 3)
+    assert whole.best_params_ == folds.best_params_
+    assert whole.best_score_ == folds.best_score_ == whole.ensemble_score_
+    best = whole.results_.best
+    assert best.megabytes == pytest.approx(folds.results_.best.megabytes / 3, rel=0.01)
+    assert whole.score(X, Y) > 0.5
+
+
+def test_it_trains_along_the_candidates_own_schedule_to_the_chosen_epoch() -> None:
+    """Two folds with the same training rows, which are all rows but one: the refit all but repeats a fold."""
+    rows = np.arange(len(X))
+    cv = [(rows[1:], rows[:1]), (rows[1:], rows[:1])]
+    plan: dict[str, Any] = {"space": {**SMALL, "max_epochs": [15], "network__dropout": [0.0]}, "n_candidates": 1}
+    model = search(**plan, cv=cv, refit=True).fit(X, Y)
+    folds = search(**plan, cv=cv).fit(X, Y)
+    assert 0 < model.results_.best.epoch <= 15
+    assert np.abs(model.predict(X) - folds.predict(X)).mean() < 0.3 * Y.std()
+
+
+def test_folds_that_go_forward_are_fitted_again_on_all_rows() -> None:
+    plan: dict[str, Any] = {"strategy": "grid", "space": GRID, "companions": "include"}
+    model = search(**plan, cv=TimeSeriesSplit(3)).fit(X, Y)
+    assert {part.n_members for part in model.model_.parts} == {1}
+    assert len(model.best_estimator_.model_.parts[0].states["center"]) == 1
+    kinds = {type(part) for part in model.model_.parts}
+    shuffled = search(**plan, cv=KFold(3)).fit(X, Y)
+    assert {part.n_members for part in shuffled.model_.parts} == {3}
+    if CompanionPart in kinds:
+        assert model.results_.has_companions
+
+
+def test_a_fit_on_all_rows_is_saved_and_repeated_to_the_bit(tmp_path: Path) -> None:
+    limited = search(space=SMALL, time_limit=3, refit=True).fit(X, Y)
+    limited.save(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(load(tmp_path / "m.safetensors").predict(X), limited.predict(X))
+    again = search(space=SMALL, refit=True).repeating(load(tmp_path / "m.safetensors")).fit(X, Y)
+    np.testing.assert_array_equal(again.predict(X), limited.predict(X))
+
+
+def test_the_logarithm_keeps_what_the_folds_know_of_the_mean() -> None:
+    plan: dict[str, Any] = {"space": {**SMALL, "target_scaling": ["log"], "max_epochs": [15]}, "n_candidates": 1}
+    noisy = Y * np.exp(RNG.normal(size=len(Y)))
+    model = search(**plan, refit=True).fit(X, noisy)
+    assert model.predict(X).mean() == pytest.approx(noisy.mean(), rel=0.25)
+
+
+def test_the_command_line_refits_too(tmp_path: Path) -> None:
+    table = pd.DataFrame(X, columns=list("abc")).assign(y=Y)
+    table.to_csv(tmp_path / "t.csv", index=False)
+    fit = [
+        "fit", str(tmp_path / "t.csv"), "--target", "y", "--refit", "--candidates", "2", "--space", "max_epochs=3",
+        "--space", "network__width=8", "--quiet",
+    ]  # fmt: skip
+    done = CliRunner().invoke(autoreg, [*fit, "-o", str(tmp_path / "m.safetensors")])
+    assert done.exit_code == 0, done.output
+    manifest = read_manifest(tmp_path / "m.safetensors")
+    assert [part["n_members"] for part in manifest["members"]] == [1]
+    assert manifest["on_all_rows"] is True
