@@ -45,7 +45,7 @@ def register_losses(register: Callable[..., None]) -> None:
     point : function from the network's output to what is predicted, (..., B, O * Q) -> (..., B, O), e.g. ``exp`` for
         a log link.
     target_scaling : ``"standard"``, or None when the loss needs the target in its own units.
-    statistic : ``"mean"`` when the best prediction is the mean, so that it is freed of bias where logarithms were learned.
+    statistic : ``"mean"`` when the best prediction is the mean, which is freed of bias where logarithms were learned.
     facts : function ``(**options) -> dict`` of the four above, for a loss whose options change them.
     """
 

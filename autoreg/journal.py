@@ -26,6 +26,7 @@ from autoreg.errors import JournalWarning, OptionError
 from autoreg.identity import differences
 from autoreg.records import as_line, dumps, from_line, pack, unpack
 from autoreg.space import Candidate
+from autoreg.writers import sync_directory
 
 try:
     import fcntl
@@ -176,7 +177,7 @@ class Journal(Unkept):
         for path in self.directory.iterdir():
             if OURS.fullmatch(path.name) and path.name not in named:
                 path.unlink()
-        _sync(self.directory)
+        sync_directory(self.directory)
 
     def _take(self, record: dict[str, Any]) -> None:
         self._before = max(self._before, record["elapsed"])
@@ -306,7 +307,7 @@ class Journal(Unkept):
             with suppress(OSError):
                 draft.unlink()
             raise
-        _sync(self.directory)
+        sync_directory(self.directory)
         return name
 
     def _append(self, record: dict[str, Any]) -> None:
@@ -357,16 +358,6 @@ def remove(directory: str | os.PathLike[str]) -> None:
             if path.name == NAME or OURS.fullmatch(path.name):
                 path.unlink()
         directory.rmdir()
-
-
-def _sync(directory: Path) -> None:
-    """Make new names last, where the system can."""
-    with suppress(OSError):
-        descriptor = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _as_written(candidates: Sequence[Candidate]) -> list[Candidate] | None:

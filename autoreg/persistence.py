@@ -30,6 +30,7 @@ from autoreg.modelformat import (
     parse_header,
 )
 from autoreg.strictjson import plain, quoted
+from autoreg.writers import sync_directory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -128,7 +129,7 @@ def write_model(
             with suppress(OSError):
                 os.unlink(temporary)
             raise
-        _sync_directory(os.path.dirname(target))
+        sync_directory(os.path.dirname(target))
     except OSError as error:
         raise OptionError(f"cannot write {_shown(path)}: {error.strerror or error}; choose another place") from error
 
@@ -269,16 +270,6 @@ def _mode(target: str) -> int:
         mask = os.umask(0o077)  # the only way to read it is to set it
         os.umask(mask)
         return 0o666 & ~mask
-
-
-def _sync_directory(directory: str) -> None:
-    """Make the new name last. Where a directory cannot be opened or synced, the system has no such promise."""
-    with suppress(OSError):
-        descriptor = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 @contextmanager

@@ -117,7 +117,9 @@ def select(
     everything: list[Choice] = [*networks, *able]
     if able:
         together, weights = _averaged(everything, problem, index + 1, steps=STEPS if ensemble else 1, alone=True)
-        if together is not None and any(item.result.index in weights for item in able):
+        alone = row or (best.result if best else None)
+        helped = together is not None and any(item.result.index in weights for item in able)
+        if helped and (alone is None or not together.score <= alone.score):  # type: ignore[union-attr]
             results, row, chosen = replace(results, network_ensemble=row), together, weights
     by_index = {item.result.index: item for item in everything}
     if row is None:

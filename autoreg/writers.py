@@ -127,3 +127,13 @@ def write_table(frame: pd.DataFrame, path: str | os.PathLike[str], *, force: boo
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or " ".join(str(error).split())
             raise OptionError(f"'{path}' cannot be written: {reason}") from error
+
+
+def sync_directory(directory: str | os.PathLike[str]) -> None:
+    """Make new names in a directory last. Where it cannot be opened or synced, the system has no such promise."""
+    with suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
