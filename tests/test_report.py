@@ -14,6 +14,7 @@ from scipy import stats
 from autoreg.errors import ModelFileError
 from autoreg.report import leaderboard, progress
 from autoreg.report.card import card, schema_text
+from autoreg.report.labels import WIDTH, shortened
 from autoreg.report.measures import held_out_text, measures
 from autoreg.report.units import decimals, duration, is_error, label, number, plain
 from autoreg.report.verdict import corrected_t_test, verdict
@@ -105,8 +106,8 @@ def test_text_of_failures_only() -> None:
 
 def test_a_long_description_keeps_both_ends() -> None:
     name = "resnet(" + "width=1, " * 20 + ") lr 0.25"
-    short = leaderboard.shortened(name)
-    assert len(short) <= leaderboard.WIDTH
+    short = shortened(name)
+    assert len(short) <= WIDTH
     assert short.startswith("resnet(width=1")
     assert short.endswith("lr 0.25")
 

@@ -8,7 +8,8 @@ from typing import Any
 from autoreg.manifest import check_manifest, is_count, is_number, is_object, is_text, read_field
 from autoreg.recording import results_from_json
 from autoreg.report import leaderboard
-from autoreg.report.leaderboard import aligned, shortened
+from autoreg.report.labels import short_names, shortened
+from autoreg.report.leaderboard import aligned
 from autoreg.report.units import NAMES, duration, label
 from autoreg.results import SearchResults
 
@@ -35,9 +36,10 @@ def card(manifest: Mapping[str, Any]) -> str:
         ("took", f"{duration(manifest['seconds'])}, seed {manifest['seed']}, autoreg {manifest['version']}"),
     ]
     total = sum(member["weight"] for member in manifest["members"]) or 1.0
+    names = _names_of_members(manifest)
     for i, member in enumerate(manifest["members"]):
         copies = f" x {member['n_members']} folds" if member["n_members"] > 1 else ""
-        text = f"{member['weight'] / total:.0%} {shortened(member['label'])}{copies}"
+        text = f"{member['weight'] / total:.0%} {names[i]}{copies}"
         facts.append(("consists of" if i == 0 else "", text))
     owners = sorted({_owner(o) for member in manifest["members"] for o in member["owners"].values()})
     facts.append(("parts from", ", ".join(owners) or "the user"))
@@ -52,6 +54,18 @@ def card(manifest: Mapping[str, Any]) -> str:
         held = _held_out(manifest["held_out"])
         lines += ["", f"on {held['n_rows']} rows kept out of the fit:", held_out_text(held["models"], held["scoring"])]
     return "\n".join(lines)
+
+
+def _names_of_members(manifest: Mapping[str, Any]) -> list[str]:
+    """As the leaderboard has them, where it is known which of its rows they are."""
+    members = manifest["members"]
+    if "leaderboard" in manifest:
+        results = results_from_json(manifest)
+        weights = results.chosen.facts.get("weights", {})
+        if len(weights) == len(members):
+            _, names = short_names(results.ranked)
+            return [names[int(index)] for index in weights]
+    return [shortened(member["label"]) for member in members]
 
 
 def schema_text(manifest: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from statistics import pstdev
 from typing import TYPE_CHECKING, Any
 
+from autoreg.report.labels import short_names
 from autoreg.report.units import decimals, label, number, plain
 from autoreg.results import CandidateResult, SearchResults
 
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
 
 LINES = 10
 """Rows that the terminal shows."""
-
-WIDTH = 56
-"""Letters of a model's description that the terminal shows."""
 
 
 def frame(results: SearchResults) -> pd.DataFrame:
@@ -95,11 +93,12 @@ def text(results: SearchResults, lines: int = LINES) -> str:
     shown = [row for row in usable if any(row is other for other in [*networks, *companions])]
     scores = [plain(row.score, results.scoring) for row in shown]
     places = decimals(scores)
+    common, names = short_names(ranked)
     header = ("rank", "model", "kind", label(results.scoring), "± std", "epoch", "seconds", "ms/row", "MB")
     cells = [
         (
             str(_rank(ranked, row)),
-            shortened(row.name),
+            names[row.index],
             _kind(row),
             number(score, places),
             number(_spread(row), places),
@@ -116,9 +115,11 @@ def text(results: SearchResults, lines: int = LINES) -> str:
         out.append(f"and {hidden} more network{'s' if hidden > 1 else ''}")
     failed = [row for row in ranked if row.failure]
     for row in failed[:lines]:
-        out.append(f"failed: {shortened(row.name)}: {row.failure}")
+        out.append(f"failed: {names[row.index]}: {row.failure}")
     if len(failed) > lines:
         out.append(f"and {len(failed) - lines} more failed")
+    if common:
+        out.append(f"every network: {common}")
     return "\n".join(out)
 
 
@@ -136,12 +137,6 @@ def aligned(rows: Sequence[Sequence[str]], left: set[int]) -> list[str]:
         ).rstrip()
         for row in rows
     ]
-
-
-def shortened(name: str) -> str:
-    """A description cut in its middle: labels of candidates differ at both ends."""
-    half = (WIDTH - 1) // 2
-    return name if len(name) <= WIDTH else f"{name[:half]}…{name[-half:]}"
 
 
 def _short(value: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from autoreg.report.leaderboard import shortened
+from autoreg.report.labels import shortened
 from autoreg.report.units import decimals, is_error, label, number, plain
 from autoreg.results import CandidateResult, SearchResults
 
