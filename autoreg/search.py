@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -156,53 +157,16 @@ def evaluate(
             raise
         except (Exception, SystemExit) as error:  # a part from a plugin or a user may raise anything
             done[index] = _failed(index, candidate, problem, error)
-    data = problem.data()
-    # where the clock ends stacks, a proposal has a stack for each core
-    stacks = stacks_of(built, share=pace is None)
-    journal, enough = journal or Unkept(), enough or (lambda: False)
+    journal = journal or Unkept()
+    # where the clock ends stacks, a proposal has a stack for each core; the longest first, so that none waits long
+    stacks = sorted(stacks_of(built, share=pace is None), key=lambda stack: -work_of(stack))
     journal.stacks(first_index, len(stacks))
-    specs = [spec_of(stack, problem, stop) for stack in stacks]
     earlier = [place for place, stack in enumerate(stacks) if is_kept(stack, journal)]
+    specs, data = [spec_of(stack, problem, stop) for stack in stacks], problem.data()
     tracker = Tracker(specs, data, problem.metric.sign, on_progress, n_jobs, earlier)
-
-    def trainer(place: int) -> Callable[[threading.Event], list[Evaluated]]:
-        def train(halt: threading.Event) -> list[Evaluated]:
-            stack, cut, last = stacks[place], False, specs[place].max_epochs
-            first = stack[0].index
-
-            def on_epoch(epoch: int, outcomes: dict[int, CandidateOutcome]) -> int | None:
-                nonlocal cut, last
-                if halt.is_set():
-                    raise Stopped("the search was stopped")
-                tracker.on_epoch(place, epoch, outcomes)
-                cut = epoch < last and enough()
-                moved = epoch if cut else pace.after(first, epoch) if pace else None
-                last = last if moved is None else moved
-                return moved
-
-            evaluated = recalled(stack, journal, Evaluated)
-            if evaluated and pace is not None:
-                pace.take_up(first, journal.fact(f"ends of stack {first}") or ())
-            if not evaluated and not enough():
-                evaluated = list(_train(stack, problem, data, on_epoch, stop))
-                if cut:
-                    return [item for item in evaluated if not item.result.failure]
-                if pace is not None and first in pace.moves:
-                    journal.note_fact(f"ends of stack {first}", pace.moves[first])
-                keep(stack, evaluated, journal)
-            for item in evaluated:
-                item.moves = pace.moves.get(first, ()) if pace else ()
-            tracker.finished(place)
-            return evaluated
-
-        return train
-
-    # the longest first, so that no core waits long for the last
-    order = sorted(range(len(stacks)), key=lambda place: -work_of(stacks[place]))
-
     if pace is not None:
-        plans = [(stack[0].index, specs[place].max_epochs) for place, stack in ((p, stacks[p]) for p in order)]
-        pace.begin([(first, epochs, max(epochs, problem.most_epochs)) for first, epochs in plans], at_once(n_jobs))
+        lengths = [(stack[0].index, spec.max_epochs) for stack, spec in zip(stacks, specs, strict=True)]
+        pace.begin([(first, epochs, max(epochs, problem.most_epochs)) for first, epochs in lengths], at_once(n_jobs))
 
     def ended(evaluated: list[Evaluated]) -> None:
         journal.tell()
@@ -210,14 +174,69 @@ def evaluate(
         if on_ended is not None:
             on_ended([done[index].result for index in sorted(done)])
 
+    training = _Training(stacks, problem, data, tracker, stop, pace, journal, enough or (lambda: False))
     with fast_products():
-        side_by_side([trainer(place) for place in order], n_jobs, ended)
+        side_by_side([partial(training.train, place) for place in range(len(stacks))], n_jobs, ended)
     if not stacks:
         ended([])
     for item in built:  # what has no score when there is enough
         if item.index not in done:
             done[item.index] = _failed(item.index, item.recipe.candidate, problem, LEFT_OUT)
     return [done[index] for index in sorted(done)]
+
+
+@dataclass(frozen=True)
+class _Training:
+    """A proposal's stacks, each trained in a thread."""
+
+    stacks: Sequence[list[Built]]
+    problem: Problem
+    data: Data
+    tracker: Tracker
+    stop: Stop | None
+    pace: Pace | None
+    journal: Unkept
+    enough: Callable[[], bool]
+
+    def train(self, place: int, halt: threading.Event) -> list[Evaluated]:
+        """What becomes of a stack; empty where it was not begun, and without failures where it was cut short."""
+        stack, pace, journal = self.stacks[place], self.pace, self.journal
+        first = stack[0].index
+        evaluated = recalled(stack, journal, Evaluated)
+        if evaluated and pace is not None:
+            pace.take_up(first, journal.fact(f"ends of stack {first}") or ())
+        if not evaluated and not self.enough():
+            ends = _Ends(self, place, halt)
+            evaluated = list(_train(stack, self.problem, self.data, ends.after, self.stop))
+            if ends.cut:
+                return [item for item in evaluated if not item.result.failure]
+            if pace is not None and first in pace.moves:
+                journal.note_fact(f"ends of stack {first}", pace.moves[first])
+            keep(stack, evaluated, journal)
+        for item in evaluated:
+            item.moves = pace.moves.get(first, ()) if pace else ()
+        self.tracker.finished(place)
+        return evaluated
+
+
+class _Ends:
+    """When a stack ends: as planned, as its pace moves that, or now because there is enough."""
+
+    def __init__(self, training: _Training, place: int, halt: threading.Event) -> None:
+        self.training, self.place, self.halt = training, place, halt
+        stack = training.stacks[place]
+        self.first, self.last, self.cut = stack[0].index, int(stack[0].recipe.candidate["max_epochs"]), False
+
+    def after(self, epoch: int, outcomes: dict[int, CandidateOutcome]) -> int | None:
+        """Another last epoch, or None."""
+        if self.halt.is_set():
+            raise Stopped("the search was stopped")
+        training = self.training
+        training.tracker.on_epoch(self.place, epoch, outcomes)
+        self.cut = epoch < self.last and training.enough()
+        moved = epoch if self.cut else training.pace.after(self.first, epoch) if training.pace else None
+        self.last = self.last if moved is None else moved
+        return moved
 
 
 def seconds_for(candidate: Candidate, problem: Problem) -> float:
