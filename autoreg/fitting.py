@@ -164,16 +164,17 @@ def _search_and_keep(
         evaluated, companions, problem, ensemble=estimator.ensemble and not alone,
         include=estimator.companions == "include" and not alone,
     )  # fmt: skip
-    on_all_rows = on_all_rows and not asked()
+    plan_ran = rounds.ran([companion.result.name for companion in companions])
+    on_all_rows = on_all_rows and not plan_ran.ended_early
     if on_all_rows:
         selection = selection.on_all_rows(problem, estimator.n_jobs)
     results = replace(measure(selection, evaluated, companions, problem), seconds=journal.elapsed, plan=watch.plan)
     results = replace(results, verdict=verdict(results) if companions else "")
     manifest = {**_manifest(table, seed, results.seconds), **results_to_json(results)}
-    manifest["plan"] = rounds.ran([companion.result.name for companion in companions]).to_json()
+    manifest["plan"] = plan_ran.to_json()
     if on_all_rows:
         manifest["on_all_rows"] = True
-    if asked():
+    if plan_ran.ended_early:
         manifest["stopped_early"] = True
     model = FittedModel(schema, selection.parts, manifest)
     _note_results(estimator, results, selection.best, model, table)

@@ -53,9 +53,20 @@ def seconds_of(limit: float | str) -> float:
 
 
 class Pace(Protocol):
-    """Who decides when stacks end."""
+    """Who decides when stacks end.
 
+    Attributes
+    ----------
+    shares : bool
+        Whether stacks may be cut in two so that two cores share a plan evenly.
+    moves : Moves
+    skipped : list of int
+        Stacks that were not begun, by the number of their first candidate.
+    """
+
+    shares: bool
     moves: Moves
+    skipped: list[int]
 
     def begin(self, stacks: Sequence[tuple[int, int, int]], at_once: int) -> None:
         """Be told of stacks that are about to train.
@@ -75,6 +86,26 @@ class Pace(Protocol):
 
         Called from the stack's own thread.
         """
+
+
+class AsPlanned:
+    """Stacks end with their plan."""
+
+    shares = True
+
+    def __init__(self) -> None:
+        self.moves: Moves = {}
+        self.skipped: list[int] = []
+
+    def begin(self, stacks: Sequence[tuple[int, int, int]], at_once: int) -> None:
+        """Nothing to do: the plan says it."""
+
+    def take_up(self, stack: int, moves: Sequence[Sequence[int]]) -> None:
+        """Nothing to do: the plan says it."""
+
+    def after(self, stack: int, epoch: int) -> int | None:
+        """No other last epoch."""
+        return None
 
 
 @dataclass
@@ -110,9 +141,13 @@ class ByClock:
     (1, {0: [(1, 1)]})
     """
 
+    # a proposal then has a stack for each core
+    shares = False
+
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
         self.moves: Moves = {}
+        self.skipped: list[int] = []
         self._stacks: dict[int, _Stack] = {}
 
     def take_up(self, stack: int, moves: Sequence[Sequence[int]]) -> None:
@@ -160,7 +195,12 @@ class ByClock:
 
 
 class AsBefore:
-    """Stacks end where a search by the clock ended them; no clock is looked at.
+    """Stacks end where an earlier search ended them; no clock is looked at.
+
+    Parameters
+    ----------
+    moves, skipped, shares
+        Those of the earlier search's pace.
 
     Examples
     --------
@@ -169,8 +209,11 @@ class AsBefore:
     (None, 12)
     """
 
-    def __init__(self, moves: Mapping[int, Sequence[tuple[int, int]]]) -> None:
+    def __init__(
+        self, moves: Mapping[int, Sequence[tuple[int, int]]], skipped: Sequence[int] = (), shares: bool = False
+    ) -> None:
         self.moves: Moves = {stack: [(epoch, last) for epoch, last in own] for stack, own in moves.items()}
+        self.skipped, self.shares = list(skipped), shares
 
     def begin(self, stacks: Sequence[tuple[int, int, int]], at_once: int) -> None:
         """Nothing to do: all is known."""

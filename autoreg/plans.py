@@ -32,6 +32,10 @@ class RanPlan:
         Where the clock moved the ends of stacks.
     time_limit : float or None
         Seconds.
+    skipped : list of int
+        Stacks that were not begun, since the search was ended early.
+    ended_early : bool
+        Whether it was.
 
     Examples
     --------
@@ -47,11 +51,13 @@ class RanPlan:
     precision: str = "float32"
     moves: Moves = field(default_factory=dict)
     time_limit: float | None = None
+    skipped: list[int] = field(default_factory=list)
+    ended_early: bool = False
 
     @property
     def pace(self) -> AsBefore:
         """Stacks end as they did."""
-        return AsBefore(self.moves)
+        return AsBefore(self.moves, self.skipped, shares=self.time_limit is None)
 
     def propose(self, space: Space, results: Sequence[CandidateResult], n: int | None, seed: int) -> list[Candidate]:
         """A strategy: the next of the rounds."""
@@ -69,6 +75,8 @@ class RanPlan:
             "precision": self.precision,
             "moves": [[stack, [list(move) for move in own]] for stack, own in sorted(self.moves.items())],
             "time_limit": self.time_limit,
+            "skipped": list(self.skipped),
+            "ended_early": self.ended_early,
         }
 
     @classmethod
@@ -92,6 +100,8 @@ class RanPlan:
             read_field(data, "precision", lambda v: v in ("float32", "bfloat16"), "float32 or bfloat16"),
             {stack: [(epoch, last) for epoch, last in own] for stack, own in moves},
             read_field(data, "time_limit", lambda v: v is None or isinstance(v, (int, float)), "a number of seconds"),
+            read_field(data, "skipped", lambda v: isinstance(v, list) and all(map(is_count, v)), "a list of numbers"),
+            read_field(data, "ended_early", lambda v: isinstance(v, bool), "true or false"),
         )
 
 

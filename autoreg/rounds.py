@@ -12,7 +12,7 @@ from autoreg.errors import OptionError, SearchError, unknown
 from autoreg.guards import Asked
 from autoreg.journal import Unkept
 from autoreg.observers import Watch
-from autoreg.pace import AsBefore, ByClock, seconds_of
+from autoreg.pace import AsPlanned, ByClock, Pace, seconds_of
 from autoreg.plans import RanPlan
 from autoreg.plugins import registry
 from autoreg.problem import Problem
@@ -99,7 +99,7 @@ class Rounds:
     ) -> None:
         self.strategy, self.stop, self.problem, self.estimator = strategy, stop, problem, estimator
         self.limit, self.again, self.journal, self.asked = limit, again, journal, asked
-        self.pace: ByClock | AsBefore | None = again.pace if again else None
+        self.pace: Pace = again.pace if again else AsPlanned()
         if limit is not None:
             self.pace = ByClock(limit.networks_until)
         self._proposed: list[list[Candidate]] = []
@@ -140,8 +140,9 @@ class Rounds:
     def ran(self, companions: list[str]) -> RanPlan:
         """What was done, for the model to keep."""
         seconds = self.again.time_limit if self.again else self.limit.seconds if self.limit else None
-        moves = self.pace.moves if self.pace else {}
-        return RanPlan(self._proposed, companions, "bfloat16" if self.problem.half else "float32", moves, seconds)
+        early = self.asked() or (self.again is not None and self.again.ended_early)
+        precision = "bfloat16" if self.problem.half else "float32"
+        return RanPlan(self._proposed, companions, precision, self.pace.moves, seconds, self.pace.skipped, early)
 
 
 def strategy_of(

@@ -22,7 +22,7 @@ from autoreg.inputs import Data
 from autoreg.journal import Unkept
 from autoreg.member import Member
 from autoreg.modelparts import Part
-from autoreg.pace import Pace
+from autoreg.pace import AsPlanned, Pace
 from autoreg.parts import Recipe
 from autoreg.problem import Problem
 from autoreg.recall import is_kept, keep, recalled
@@ -135,7 +135,8 @@ def evaluate(
         Called in this thread whenever further candidates have ended, with the results of all that have, in order. Equal
         candidates make equal calls.
     pace : Pace or None
-        Who may move the last epochs of stacks; None leaves them where they are planned.
+        Who may move the last epochs of stacks; None leaves them where they are planned. What is cut short or not begun
+        since there was enough is noted there.
     journal : Unkept or None
         Where finished stacks are kept, and recalled from instead of being trained.
     enough : function or None
@@ -157,16 +158,15 @@ def evaluate(
             raise
         except (Exception, SystemExit) as error:  # a part from a plugin or a user may raise anything
             done[index] = _failed(index, candidate, problem, error)
-    journal = journal or Unkept()
-    # where the clock ends stacks, a proposal has a stack for each core; the longest first, so that none waits long
-    stacks = sorted(stacks_of(built, share=pace is None), key=lambda stack: -work_of(stack))
+    journal, pace = journal or Unkept(), pace or AsPlanned()
+    # the longest first, so that no core waits long for the last
+    stacks = sorted(stacks_of(built, share=pace.shares), key=lambda stack: -work_of(stack))
     journal.stacks(first_index, len(stacks))
     earlier = [place for place, stack in enumerate(stacks) if is_kept(stack, journal)]
     specs, data = [spec_of(stack, problem, stop) for stack in stacks], problem.data()
     tracker = Tracker(specs, data, problem.metric.sign, on_progress, n_jobs, earlier)
-    if pace is not None:
-        lengths = [(stack[0].index, spec.max_epochs) for stack, spec in zip(stacks, specs, strict=True)]
-        pace.begin([(first, epochs, max(epochs, problem.most_epochs)) for first, epochs in lengths], at_once(n_jobs))
+    lengths = [(stack[0].index, spec.max_epochs) for stack, spec in zip(stacks, specs, strict=True)]
+    pace.begin([(first, epochs, max(epochs, problem.most_epochs)) for first, epochs in lengths], at_once(n_jobs))
 
     def ended(evaluated: list[Evaluated]) -> None:
         journal.tell()
@@ -194,7 +194,7 @@ class _Training:
     data: Data
     tracker: Tracker
     stop: Stop | None
-    pace: Pace | None
+    pace: Pace
     journal: Unkept
     enough: Callable[[], bool]
 
@@ -202,19 +202,21 @@ class _Training:
         """What becomes of a stack; empty where it was not begun, and without failures where it was cut short."""
         stack, pace, journal = self.stacks[place], self.pace, self.journal
         first = stack[0].index
-        evaluated = recalled(stack, journal, Evaluated)
-        if evaluated and pace is not None:
+        evaluated = [] if first in pace.skipped else recalled(stack, journal, Evaluated)
+        if evaluated:
             pace.take_up(first, journal.fact(f"ends of stack {first}") or ())
-        if not evaluated and not self.enough():
+        elif first not in pace.skipped and self.enough():
+            pace.skipped.append(first)
+        elif first not in pace.skipped:
             ends = _Ends(self, place, halt)
             evaluated = list(_train(stack, self.problem, self.data, ends.after, self.stop))
             if ends.cut:
                 return [item for item in evaluated if not item.result.failure]
-            if pace is not None and first in pace.moves:
+            if first in pace.moves:
                 journal.note_fact(f"ends of stack {first}", pace.moves[first])
             keep(stack, evaluated, journal)
         for item in evaluated:
-            item.moves = pace.moves.get(first, ()) if pace else ()
+            item.moves = pace.moves.get(first, ())
         self.tracker.finished(place)
         return evaluated
 
@@ -234,7 +236,10 @@ class _Ends:
         training = self.training
         training.tracker.on_epoch(self.place, epoch, outcomes)
         self.cut = epoch < self.last and training.enough()
-        moved = epoch if self.cut else training.pace.after(self.first, epoch) if training.pace else None
+        if self.cut:
+            training.pace.moves.setdefault(self.first, []).append((epoch, epoch))
+            return epoch
+        moved = training.pace.after(self.first, epoch)
         self.last = self.last if moved is None else moved
         return moved
 

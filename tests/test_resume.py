@@ -19,7 +19,7 @@ from autoreg import AutoRegressor, hookimpl
 from autoreg.cli import autoreg
 from autoreg.errors import JournalWarning, OptionError
 from autoreg.journal import Journal
-from autoreg.persistence import read_manifest
+from autoreg.persistence import read_manifest, read_model
 from autoreg.plugins import load_plugins
 from autoreg.results import SearchPlan, SearchResults
 from autoreg.space import Candidate
@@ -88,6 +88,15 @@ def test_a_request_to_end_keeps_the_best_so_far(folder: Path) -> None:
     assert "The same command with --force goes on from kept." in err
     assert read_manifest(folder / "term.safetensors")["stopped_early"] is True
     assert units(folder / "kept", "stack ") == []
+
+    again = ["table.csv", "--target", "y", "--replay", "term.safetensors", "-o", "again.safetensors"]
+    status, _, err = Run(again, folder).end()
+    assert status == 0, err
+    (first, tensors), (second, same) = (read_model(folder / f"{name}.safetensors") for name in ("term", "again"))
+    assert first["plan"] == second["plan"]
+    assert {name: t.numpy().tobytes() for name, t in tensors.items()} == {
+        n: t.numpy().tobytes() for n, t in same.items()
+    }
 
 
 @pytest.fixture
