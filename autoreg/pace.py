@@ -81,6 +81,9 @@ class Pace(Protocol):
     def take_up(self, stack: int, moves: Sequence[Sequence[int]]) -> None:
         """Be told what was decided for a stack that was trained before an interruption."""
 
+    def seconds_left(self) -> float | None:
+        """How long stacks may still take, where a clock says it."""
+
     def after(self, stack: int, epoch: int) -> int | None:
         """Another last epoch of a stack, asked when an epoch is done; None for the one planned.
 
@@ -102,6 +105,9 @@ class AsPlanned:
 
     def take_up(self, stack: int, moves: Sequence[Sequence[int]]) -> None:
         """Nothing to do: the plan says it."""
+
+    def seconds_left(self) -> None:
+        """Nobody knows."""
 
     def after(self, stack: int, epoch: int) -> int | None:
         """No other last epoch."""
@@ -164,6 +170,10 @@ class ByClock:
             deadline = now + share * max(0.0, self.deadline - now)
             self._stacks[stack] = _Stack(Timeline(epochs), max(epochs, most), deadline)
 
+    def seconds_left(self) -> float:
+        """The time until the deadline."""
+        return max(0.0, self.deadline - time.perf_counter())
+
     def after(self, stack: int, epoch: int) -> int | None:
         """The present epoch when the time is up; later ones as the time allows; None where the plan fits."""
         own = self._stacks[stack]
@@ -220,6 +230,9 @@ class AsBefore:
 
     def take_up(self, stack: int, moves: Sequence[Sequence[int]]) -> None:
         """Nothing to do: all is known."""
+
+    def seconds_left(self) -> None:
+        """Nobody knows."""
 
     def after(self, stack: int, epoch: int) -> int | None:
         """What was decided after this epoch."""

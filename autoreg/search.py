@@ -164,7 +164,7 @@ def evaluate(
     journal.stacks(first_index, len(stacks))
     earlier = [place for place, stack in enumerate(stacks) if is_kept(stack, journal)]
     specs, data = [spec_of(stack, problem, stop) for stack in stacks], problem.data()
-    tracker = Tracker(specs, data, problem.metric.sign, on_progress, n_jobs, earlier)
+    tracker = Tracker(specs, data, problem.metric.sign, on_progress, n_jobs, earlier, pace.seconds_left())
     lengths = [(stack[0].index, spec.max_epochs) for stack, spec in zip(stacks, specs, strict=True)]
     pace.begin([(first, epochs, max(epochs, problem.most_epochs)) for first, epochs in lengths], at_once(n_jobs))
 

@@ -32,6 +32,8 @@ class Tracker:
         Stacks trained at once.
     recalled : collection of int
         Places of stacks that were trained earlier: they are done, and take no time.
+    total : float or None
+        Seconds that all will take, where a clock says it; None has a few steps of each stack timed.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Tracker:
         on_progress: OnProgress | None,
         n_jobs: int | None = None,
         recalled: Collection[int] = (),
+        total: float | None = None,
     ) -> None:
         self.on_progress = on_progress
         self.stacks, self.sign = stacks, sign
@@ -50,11 +53,15 @@ class Tracker:
         self.best, self.lock = -np.inf, threading.Lock()
         if on_progress is None:
             return
-        with one_thread():
-            self.seconds = [stack.max_epochs * _seconds_per_epoch(stack, data) for stack in stacks]
-        left = [s for s, share in zip(self.seconds, self.shares, strict=True) if not share]
-        many = max(1, min(len(left), at_once(n_jobs)))
-        self.total = max([sum(left) / many, *left])
+        self.by_clock = total is not None
+        if total is None:
+            with one_thread():
+                self.seconds = [stack.max_epochs * _seconds_per_epoch(stack, data) for stack in stacks]
+            left = [s for s, share in zip(self.seconds, self.shares, strict=True) if not share]
+            many = max(1, min(len(left), at_once(n_jobs)))
+            self.total = max([sum(left) / many, *left])
+        else:
+            self.seconds, self.total = [1.0] * len(stacks), total
         self.earlier = self._fraction()
         candidates_left = sum(count for place, count in enumerate(self.counts) if place not in recalled)
         if candidates_left or not recalled:
@@ -78,7 +85,7 @@ class Tracker:
             self.best = max([self.best, *(score for score in scores if np.isfinite(score))])
             fraction = self._fraction()
             now, spent = fraction - self.earlier, time.perf_counter() - self.begin
-            left = spent * (1 - fraction) / now if now > 0.01 else self.total
+            left = spent * (1 - fraction) / now if now > 0.01 and not self.by_clock else max(0.0, self.total - spent)
             done = sum(count for count, s in zip(self.counts, self.shares, strict=True) if s >= 1)
             self.on_progress(
                 Progress(

@@ -242,3 +242,13 @@ def test_what_cannot_be_asked_for_on_the_command_line(tmp_path: Path, monkeypatc
     assert "--time-limit and --replay both say how long to train" in result.output
     result = run(f"{words} --replay nowhere.safetensors")
     assert result.exit_code == 2
+
+
+def test_a_search_without_a_limit_is_repeated_to_the_bit_too() -> None:
+    """One stack of six candidates is cut for two cores in both."""
+    grid = {**SMALL, "max_epochs": [3], "learning_rate": [0.001 * 2**i for i in range(6)]}
+    settings: dict[str, Any] = {"strategy": "grid", "space": grid, "companions": None, "random_state": 0, "verbose": 0}
+    first = AutoRegressor(**settings).fit(X, Y)
+    again = AutoRegressor(**settings).repeating(first).fit(X, Y)
+    assert (again.predict(X) == first.predict(X)).all()
+    assert again.cv_results_["mean_test_score"].tolist() == first.cv_results_["mean_test_score"].tolist()
