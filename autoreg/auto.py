@@ -17,7 +17,7 @@ from autoreg.space import COMPANIONS
 
 
 class AutoRegressor(TableRegressor):
-    """Search for the best network by cross-validation.
+    """Search for the best networks by cross-validation, and companions that help them.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class AutoRegressor(TableRegressor):
     strategy_options : dict or None
         Options of the strategy, such as a plugin's ``{"storage": "sqlite:///trials.db"}``.
     ensemble : bool
-        Predict with the mean that greedy selection on out-of-fold predictions finds, instead of the best candidate.
+        Predict with the mean that greedy selection on out-of-fold predictions finds; otherwise with the best alone.
     companions : {"include", "compare"} or None
         Whether models that are no networks run on the same folds: so that the ensemble may take them too, unless a loss
         has networks give several numbers for a target, or only to be compared. `best_params_` and `best_estimator_`
@@ -49,7 +49,8 @@ class AutoRegressor(TableRegressor):
     refit : bool
         Train the best candidate once more, on all rows and for as many epochs as the folds found best: the model is
         that one network, and the scores stay those of the folds. Where folds go forward in time, the ensemble and
-        `best_estimator_` are fitted on all rows in any case, since the members of early folds have seen little.
+        `best_estimator_` are fitted on all rows in any case but after Ctrl-C, since members of early folds have seen
+        little.
     random_state : int, RandomState or None
     n_jobs : int or None
         Stacks of networks trained at once, each on one core; None is one per core. The numbers do not depend on it.
@@ -70,9 +71,9 @@ class AutoRegressor(TableRegressor):
         Mean cross-validated score, scikit-learn's sign.
     best_index_ : int
     ensemble_score_ : float
-        Cross-fitted score of what `predict` uses.
+        Score of what `predict` uses; cross-fitted where that is an ensemble.
     best_estimator_ : NeuralRegressor
-        Fitted: the mean of the best candidate's fold members.
+        Fitted: the mean of the best candidate's fold members, or one network on all rows, see `refit`.
     cv_results_ : dict of arrays
         As `GridSearchCV`'s.
     results_ : SearchResults
@@ -155,7 +156,7 @@ class AutoRegressor(TableRegressor):
         sample_weight_val: ArrayLike | None = None,
         groups: ArrayLike | None = None,
     ) -> AutoRegressor:
-        """Search, and keep the best candidate's fold members.
+        """Search, and keep what predicts best.
 
         Ctrl-C ends the search early: networks in training stop after their epoch, what is left of the plan is left out,
         the estimator is fitted with what there is, and KeyboardInterrupt is raised. A second Ctrl-C leaves at once.
@@ -177,7 +178,7 @@ class AutoRegressor(TableRegressor):
         Raises
         ------
         SearchError
-            When no candidate could be trained.
+            When no candidate could be trained, and no companion may stand in.
         KeyboardInterrupt
             After Ctrl-C; the estimator is fitted when at least one network had a score.
         """
@@ -209,7 +210,7 @@ class AutoRegressor(TableRegressor):
         return self
 
     def leaderboard(self, X: ArrayLike | None = None, y: ArrayLike | None = None) -> pd.DataFrame:
-        """All candidates and companions, best first.
+        """All candidates, companions and ensembles, best first.
 
         Parameters
         ----------
@@ -219,7 +220,7 @@ class AutoRegressor(TableRegressor):
         Returns
         -------
         DataFrame
-            One row each: rank, model, mean and standard deviation of the folds' scores in plain units, epoch, seconds.
+            One row each: rank, model, kind, mean and standard deviation of the folds' scores in plain units, and more.
         """
         from autoreg.report.leaderboard import frame
 

@@ -49,7 +49,9 @@ PARTS = ("encoding", "network", "activation", "optimizer", "loss")
     help="90, 5m, 1h: a plan for this long on this machine, set-up and saving included, in the place of --effort.",
 )
 @click.option(
-    "--replay", metavar="MODEL", help="Repeat the search that MODEL came from, without the clock; else as it was given."
+    "--replay",
+    metavar="MODEL",
+    help="Repeat the search that MODEL came from, without a clock; its seed, folds and metric too, unless given.",
 )
 @click.option(
     "--folds", type=click.IntRange(2), metavar="K", default=5, show_default=True, help="Folds of the cross-validation."
@@ -131,7 +133,7 @@ PARTS = ("encoding", "network", "activation", "optimizer", "loss")
     type=click.Choice(["compare", "include", "none"]),
     default=COMPANIONS,
     show_default=True,
-    help="Whether trees and simple models run on the same folds: as baselines, or to help in the model.",
+    help="Trees and simple models on the same folds: taken into the model where they help, only compared, or none.",
 )
 @click.option(
     "--refit", is_flag=True, help="The model is the best network alone, trained once more on all rows: small and quick."
@@ -177,7 +179,7 @@ def fit(
     drop_missing_target: bool, plugins: tuple[str, ...], as_json: bool, quiet: bool, force: bool, replay: str | None,
     **options: Any,
 ) -> None:  # fmt: skip
-    """Train networks on TABLE, compare them with baselines, and save the best."""
+    """Train networks on TABLE, compare them with trees and simple models, and save the best mean of them."""
     from autoreg.writers import check_output
 
     output = output or _model_name(targets[0])
@@ -246,7 +248,7 @@ def _search(estimator: Any, task: Task, folds: int, seed: int, run_dir: str | No
 def _tell_of_early_end(manifest: Mapping[str, Any], run_dir: str, output: str) -> None:
     networks = sum(row["parameters"] is not None and not row["failure"] for row in manifest["leaderboard"])
     say(
-        f"Stopped early: {output} is made of the {networks} network{'s' if networks != 1 else ''} that had a score. "
+        f"Stopped early: {output} was chosen from what had a score, {networks} network{'s' * (networks != 1)} among it. "
         f"The same command with --force goes on from {run_dir}."
     )
 

@@ -152,7 +152,7 @@ def search_finished(results: object, model: object) -> None:
 
 @hookspec
 def search_failed(plan: object, error: BaseException) -> None:
-    """Look at a search that started and ended in an error, Ctrl-C among them; the error goes on afterwards.
+    """Look at a search that started and ended in an error, or a Ctrl-C without a result; the error goes on afterwards.
 
     plan : ``autoreg.results.SearchPlan``.
     """

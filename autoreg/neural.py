@@ -19,7 +19,7 @@ class NeuralRegressor(TableRegressor):
     Parameters
     ----------
     network : str, nn.Module instance or subclass, or factory
-        A name (``linear``, ``mlp``, ``resnet``, a plugin's), or a network of your own. An instance is a template: it is
+        A name (``mlp``, ``realmlp``, ``tabm``, a plugin's), or a network of your own. An instance is a template: it is
         copied and its layers' ``reset_parameters()`` called under `random_state`. A class or factory is called with
         ``n_features``, ``n_outputs`` and ``activation`` where its signature names them, otherwise with the number of
         features and of outputs if it takes arguments at all.
@@ -41,7 +41,7 @@ class NeuralRegressor(TableRegressor):
         target as it is. With ``"log"`` and a loss that predicts the mean, predictions are brought back to the target's
         units by a factor that makes their mean that of the target (Duan, 1983): over the validation rows where these
         choose the epoch, otherwise over the training rows. With other losses they are the exponential of what was
-        learned.
+        learned; losses in the target's own units, such as ``poisson``, take the target as it is.
     early_stopping : bool
         Stop after `n_iter_no_change` epochs without a better score on validation rows and keep the best epoch.
     validation_fraction : float

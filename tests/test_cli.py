@@ -550,7 +550,8 @@ def test_a_plugin_from_a_file(table: Path, tmp_path: Path) -> None:
     plugin = tmp_path / "wave.py"
     plugin.write_text(PLUGIN.format(name="wave"))
     output = tmp_path / "m.safetensors"
-    args = ["fit", table, "--target", "price", "-o", output, "--activation", "wave", "--quiet", *CHEAP]
+    networks = ["--activation", "wave", "--companions", "compare"]
+    args = ["fit", table, "--target", "price", "-o", output, *networks, "--quiet", *CHEAP]
     assert run(*args, "--plugin", plugin).stderr == ""
     load_plugins.cache_clear()
     line = refused("predict", output, table)

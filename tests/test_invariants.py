@@ -14,7 +14,7 @@ import torch
 from joblib import parallel_config
 from sklearn.model_selection import GridSearchCV
 
-from autoreg import AutoRegressor, NeuralRegressor, load, search
+from autoreg import AutoRegressor, NeuralRegressor, grouping, load, search
 from autoreg.folds import make_folds
 from autoreg.persistence import read_model
 from autoreg.plugins import registry
@@ -401,7 +401,7 @@ def test_a_score_depends_neither_on_the_order_of_candidates_nor_on_their_company
     alone = {}
     for space in ALONE[:-1]:
         alone.update(scores(table, space, strategy=strategy))
-    monkeypatch.setattr(search, "STACK_BYTES", 1)
+    monkeypatch.setattr(grouping, "STACK_BYTES", 1)
     apart = scores(table, ALONE, strategy=strategy)
     for other in (backwards, alone, apart):
         for key, score in other.items():

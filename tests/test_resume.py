@@ -62,7 +62,7 @@ def test_a_search_that_is_killed_and_then_interrupted_goes_on_to_the_same_result
     stacks = sum(key.startswith("stack ") for key in before)
     assert f"Resuming: {stacks} of {n_stacks} stacks of networks are done." in err.splitlines()
     assert "Stopping after the epochs in training, and saving what there is." in err
-    assert f"Stopped early: {output.name} is made of the " in err
+    assert f"Stopped early: {output.name} was chosen from what had a score, " in err
     assert "rank" in out
     manifest = read_manifest(output)
     assert manifest["stopped_early"] is True

@@ -36,7 +36,7 @@ from peers import PEERS, Job
 from running import NOT_INSTALLED, Run, cores, machine, python_of, run
 from suite import read_suite, spread_error
 
-OURS = ("autoreg:--companions compare", "autoreg:--companions include")
+OURS = ("autoreg:--companions none", "autoreg")
 Row = dict[str, Any]
 
 
