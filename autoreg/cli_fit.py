@@ -248,7 +248,8 @@ def _search(estimator: Any, task: Task, folds: int, seed: int, run_dir: str | No
 def _tell_of_early_end(manifest: Mapping[str, Any], run_dir: str, output: str) -> None:
     networks = sum(row["parameters"] is not None and not row["failure"] for row in manifest["leaderboard"])
     say(
-        f"Stopped early: {output} was chosen from what had a score, {networks} network{'s' * (networks != 1)} among it. "
+        f"Stopped early: {output} was chosen from what had a score, {networks} network{'s' * (networks != 1)} "
+        f"among it. "
         f"The same command with --force goes on from {run_dir}."
     )
 
