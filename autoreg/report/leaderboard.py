@@ -142,12 +142,14 @@ def aligned(rows: Sequence[Sequence[str]], left: set[int]) -> list[str]:
 def _short(value: float) -> str:
     """A figure that is measured once, with as many digits as that is worth.
 
-    >>> _short(123.4), _short(0.0123), _short(0.001), _short(math.nan)
-    ('123', '0.012', '0.00', '-')
+    >>> _short(123.4), _short(0.0123), _short(0.00123), _short(0.0001), _short(math.nan)
+    ('123', '0.012', '0.001', '0.00', '-')
     """
     if not math.isfinite(value):
         return "-"
-    return f"{value:.0f}" if value >= 10 else f"{value:.2g}" if value >= 0.01 else "0.00"
+    if value >= 10:
+        return f"{value:.0f}"
+    return f"{value:.2g}" if value >= 0.01 else f"{value:.3f}" if value >= 0.0005 else "0.00"
 
 
 def _kind(row: CandidateResult) -> str:
