@@ -26,7 +26,7 @@ from autoreg.folds import Fold
 from autoreg.guards import blame
 from autoreg.journal import Unkept
 from autoreg.modelparts import CompanionPart, TargetModules
-from autoreg.problem import Problem
+from autoreg.problem import AllRows
 from autoreg.recall import as_kept
 from autoreg.registry import Entry, option_names
 from autoreg.results import CandidateResult, Progress
@@ -61,19 +61,29 @@ class EvaluatedCompanion:
     oof: Floats | None = None
     members: list[TargetModules] = field(default_factory=list)
     obstacle: str = ""
+    # libraries' settings of warnings and threads are the process's
+    in_threads = False
 
     def part(self, weight: float = 1.0) -> CompanionPart:
         """The companion as part of a model."""
         assert self.members
         return CompanionPart(self.entry.name, self.entry.owner, self.members, weight)
 
-    def on_all_rows(self, problem: Problem) -> EvaluatedCompanion:
-        """The companion fitted once more, on all rows; its result stays that of the folds."""
-        rows = np.arange(len(problem.y))
+    def on_all_rows(self, rows: AllRows) -> EvaluatedCompanion:
+        """The companion fitted once more, on all rows; its result stays that of the folds.
+
+        Raises
+        ------
+        ValueError
+            When it predicts NaN. What the companion itself raises comes through.
+        """
+        whole = rows.whole
+        train = whole.folds[0].train
         fitted = fit_companion(
-            self.entry, problem.numbers, problem.codes, problem.layout, problem.y, problem.sample_weight, rows,
-            problem.seed, problem.metric.objective,
+            self.entry, whole.numbers, whole.codes, whole.layout, whole.y, whole.sample_weight, train, whole.seed,
+            whole.metric.objective,
         )  # fmt: skip
+        fitted.predict(whole.numbers[train[:100]], whole.codes[train[:100]])
         return replace(self, members=[fitted.modules()])
 
     def as_kept(self) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from autoreg.errors import (
     OptionError,
     PluginLoadWarning,
     SearchError,
+    one_line,
     unknown,
 )
 from autoreg.folds import Fold, go_forward, make_folds
@@ -34,7 +35,7 @@ from autoreg.model import FittedModel
 from autoreg.observers import Watch, watched
 from autoreg.plans import RanPlan
 from autoreg.plugins import load_plugins, registry
-from autoreg.problem import Problem
+from autoreg.problem import AllRows, Problem
 from autoreg.recording import cv_results, results_to_json
 from autoreg.report.progress import show_progress
 from autoreg.report.verdict import verdict
@@ -42,10 +43,11 @@ from autoreg.results import Progress, SearchPlan, SearchResults
 from autoreg.rounds import NAME_LISTS, Limit, Rounds, strategy_of
 from autoreg.scoring import as_metric
 from autoreg.search import Evaluated, evaluate
-from autoreg.selection import measure, select
+from autoreg.selection import Selection, measure, select
 from autoreg.space import DEFAULTS, SEED, short
 from autoreg.stopping import Stop, early_end
 from autoreg.tables import Schema, infer_schema
+from autoreg.threads import Stopped
 
 
 def _problem(table: TrainingTable, schema: Schema, folds: Sequence[Fold], metric: Any, **settings: Any) -> Problem:
@@ -164,21 +166,43 @@ def _search_and_keep(
         evaluated, companions, problem, ensemble=estimator.ensemble and not alone,
         include=estimator.companions == "include" and not alone,
     )  # fmt: skip
+    refitted = None
+    if on_all_rows and not (again and again.keeps_folds):
+        refitted = _on_all_rows(selection, problem, table.n_train, estimator.n_jobs, limit, asked)
+    selection = refitted or selection
     plan_ran = rounds.ran([companion.result.name for companion in companions])
-    on_all_rows = on_all_rows and not plan_ran.ended_early
-    if on_all_rows:
-        selection = selection.on_all_rows(problem, estimator.n_jobs)
+    plan_ran.keeps_folds = on_all_rows and refitted is None
     results = replace(measure(selection, evaluated, companions, problem), seconds=journal.elapsed, plan=watch.plan)
     results = replace(results, verdict=verdict(results) if companions else "")
     manifest = {**_manifest(table, seed, results.seconds), **results_to_json(results)}
     manifest["plan"] = plan_ran.to_json()
-    if on_all_rows:
+    if refitted is not None:
         manifest["on_all_rows"] = True
     if plan_ran.ended_early:
         manifest["stopped_early"] = True
     model = FittedModel(schema, selection.parts, manifest)
     _note_results(estimator, results, selection.best, model, table)
     watch.finish(results, estimator)
+
+
+def _on_all_rows(
+    selection: Selection, problem: Problem, n_rows: int, n_jobs: int | None, limit: Limit | None, asked: Stop
+) -> Selection | None:
+    """What is chosen, fitted once more; None, with a warning that says why, where the folds' members stay."""
+
+    def enough() -> bool:
+        return asked() or (limit is not None and time.perf_counter() >= limit.fitting_until)
+
+    try:
+        return None if enough() else selection.on_all_rows(AllRows.of(problem, n_rows, enough), n_jobs)
+    except Stopped:
+        reason = "there was no time left"
+    except (Exception, SystemExit) as error:  # a part of a plugin's or a user's may raise anything
+        reason = one_line(error)
+    if not asked():
+        text = f"the model keeps its folds' members, since they could not be fitted on all rows: {reason}"
+        warnings.warn(text, DataWarning, stacklevel=5)
+    return None
 
 
 def _check_options(estimator: Any) -> None:

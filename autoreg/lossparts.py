@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import vmap
+from torch.nn.functional import mse_loss
 
 from autoreg.errors import ContractError, OptionError
 from autoreg.registry import Entry
@@ -27,6 +28,15 @@ def loss_facts(entry: Entry, options: Mapping[str, Any]) -> Mapping[str, Any]:
     """
     of_options = entry.facts.get("facts")
     return {**entry.facts, **of_options(**options)} if of_options else entry.facts
+
+
+def is_squared_error(loss: Any) -> bool:
+    """Whether a loss given as an object is torch's squared error.
+
+    >>> is_squared_error(nn.MSELoss()), is_squared_error(nn.MSELoss), is_squared_error(nn.L1Loss())
+    (True, True, False)
+    """
+    return loss in (nn.MSELoss, mse_loss) or type(loss) is nn.MSELoss
 
 
 def loss_key(candidate: Candidate) -> tuple[Any, ...]:

@@ -15,7 +15,7 @@ from torch.nn.parameter import is_lazy
 
 from autoreg.encoding import FoldStatistics
 from autoreg.errors import ContractError, OptionError, unknown
-from autoreg.lossparts import loss_facts, loss_function, loss_key, signature_of
+from autoreg.lossparts import is_squared_error, loss_facts, loss_function, loss_key, signature_of
 from autoreg.member import Member, Point, has_views, seed_layers
 from autoreg.plugins import registry
 from autoreg.schedules import SCHEDULES, Schedule
@@ -125,7 +125,7 @@ def resolve(candidate: Candidate) -> Recipe:
         int(facts.get("outputs_per_target", 1)),
         not own_units,
         scaling == "log" and not own_units,
-        facts.get("statistic") == "mean",
+        facts.get("statistic") == "mean" or is_squared_error(loss),
         _optimizer(candidate),
         _schedule(candidate["schedule"]),
     )

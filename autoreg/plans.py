@@ -36,6 +36,8 @@ class RanPlan:
         Stacks that were not begun, since the search was ended early.
     ended_early : bool
         Whether it was.
+    keeps_folds : bool
+        Whether the folds' members were kept where what was chosen should have been fitted on all rows.
 
     Examples
     --------
@@ -53,6 +55,7 @@ class RanPlan:
     time_limit: float | None = None
     skipped: list[int] = field(default_factory=list)
     ended_early: bool = False
+    keeps_folds: bool = False
 
     @property
     def pace(self) -> AsBefore:
@@ -77,6 +80,7 @@ class RanPlan:
             "time_limit": self.time_limit,
             "skipped": list(self.skipped),
             "ended_early": self.ended_early,
+            "keeps_folds": self.keeps_folds,
         }
 
     @classmethod
@@ -102,6 +106,7 @@ class RanPlan:
             read_field(data, "time_limit", lambda v: v is None or isinstance(v, (int, float)), "a number of seconds"),
             read_field(data, "skipped", lambda v: isinstance(v, list) and all(map(is_count, v)), "a list of numbers"),
             read_field(data, "ended_early", lambda v: isinstance(v, bool), "true or false"),
+            read_field(data, "keeps_folds", lambda v: isinstance(v, bool), "true or false"),
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -95,11 +95,6 @@ class Problem:
         spread = np.sqrt(np.average((y - mean) ** 2, axis=0, weights=weight)) * size
         return torch.from_numpy(mean * size), torch.from_numpy(np.where(spread > 0, spread, 1.0))
 
-    def on_all_rows(self) -> Problem:
-        """The same with one fold, which holds nothing out."""
-        rows = np.arange(len(self.y))
-        return replace(self, folds=[Fold(rows, rows[:0])], rungs=(), _statistics={})
-
     def data(self) -> Data:
         return Data(
             torch.tensor(self.numbers, dtype=self.dtype),
@@ -107,3 +102,31 @@ class Problem:
             torch.tensor(self.y),
             self.sample_weight,
         )
+
+
+@dataclass(frozen=True)
+class AllRows:
+    """What it takes to fit once more, on all rows.
+
+    Attributes
+    ----------
+    folds : Problem
+        With the folds that chose.
+    whole : Problem
+        With one fold, which holds nothing out.
+    data : Data
+    enough : function
+        Whether to give it up now.
+    """
+
+    folds: Problem
+    whole: Problem
+    data: Data
+    enough: Callable[[], bool]
+
+    @classmethod
+    def of(cls, problem: Problem, n_rows: int, enough: Callable[[], bool] = lambda: False) -> AllRows:
+        """The first `n_rows` of a problem; what may follow was given to validate on."""
+        rows = np.arange(n_rows)
+        whole = replace(problem, folds=[Fold(rows, rows[:0])], rungs=(), _statistics={})
+        return cls(problem, whole, whole.data(), enough)

@@ -37,13 +37,14 @@ class Limit:
     Attributes
     ----------
     seconds : float
-    companions_until, networks_until : float
-        When no further companion starts, and when the networks stop.
+    companions_until, networks_until, fitting_until : float
+        When no further companion starts, when the networks stop, and when fitting on all rows is given up.
     """
 
     seconds: float
     companions_until: float
     networks_until: float
+    fitting_until: float
 
     @classmethod
     def of(cls, limit: float | str, begin: float, n_rows: int, on_all_rows: bool = False) -> Limit:
@@ -53,8 +54,9 @@ class Limit:
         """
         seconds = seconds_of(limit)
         # choosing, saving and ending come after the networks
-        after = AFTER + AFTER_SHARE * seconds + AFTER_ROW * n_rows + (REFIT_SHARE * seconds if on_all_rows else 0)
-        return cls(seconds, begin + COMPANIONS_SHARE * seconds, begin + max(0.3 * seconds, seconds - after))
+        end = begin + max(0.3 * seconds, seconds - AFTER - AFTER_SHARE * seconds - AFTER_ROW * n_rows)
+        networks = end - (REFIT_SHARE * (end - begin) if on_all_rows else 0.0)
+        return cls(seconds, begin + COMPANIONS_SHARE * seconds, networks, end)
 
 
 COMPANIONS_SHARE = 0.25
@@ -63,9 +65,8 @@ COMPANIONS_SHARE = 0.25
 AFTER, AFTER_SHARE, AFTER_ROW = 0.7, 0.02, 2e-5
 """Seconds, share of the limit, and seconds a row, kept for what comes after the networks."""
 
-
 REFIT_SHARE = 0.3
-"""Share of a time limit kept for fitting on all rows."""
+"""Share of the rest kept for fitting on all rows."""
 
 
 class Rounds:

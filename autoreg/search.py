@@ -24,7 +24,7 @@ from autoreg.member import Member
 from autoreg.modelparts import Part
 from autoreg.pace import AsPlanned, Pace
 from autoreg.parts import Recipe
-from autoreg.problem import Problem
+from autoreg.problem import AllRows, Problem
 from autoreg.recall import is_kept, keep, recalled
 from autoreg.results import CandidateResult
 from autoreg.space import Candidate
@@ -64,6 +64,8 @@ class Evaluated:
     oof: Floats | None = None
     error: BaseException | None = None
     moves: Sequence[tuple[int, int]] = ()
+    # networks are fitted side by side
+    in_threads = True
 
     def part(self, weight: float = 1.0) -> Part:
         """The trained candidate as part of a model."""
@@ -71,7 +73,7 @@ class Evaluated:
         assert self.template is not None
         return Part.from_members(self.recipe, self.template, self.states, weight)
 
-    def on_all_rows(self, problem: Problem) -> Evaluated:
+    def on_all_rows(self, rows: AllRows) -> Evaluated:
         """The candidate trained once more, on all rows: one member in place of one a fold.
 
         It trains as long as the folds found best, along the same schedule. Its result stays that of the folds.
@@ -79,23 +81,32 @@ class Evaluated:
         Raises
         ------
         SearchError
-            When it cannot be trained on all rows.
+            When it cannot be trained so.
+        Stopped
+            When there was enough before.
         """
         assert self.result.candidate is not None
-        whole, last, moves = problem.on_all_rows(), self.result.epoch, dict(self.moves)
-        item = build(self.result.index, self.result.candidate, whole)
-        spec = replace(spec_of([item], whole), patience=None, choose_epoch=False)
-        (outcome,) = train_stack(
-            spec, whole.data(), lambda epoch, _: last if epoch == last else moves.get(epoch)
-        )  # fmt: skip
-        if outcome.failure:
-            raise SearchError(f"{self.result.name}, fitted on all rows: {outcome.failure}")
+        last, moves = self.result.epoch, {epoch: end for epoch, end in self.moves if end > epoch}
+        item = build(self.result.index, self.result.candidate, rows.whole)
+        spec = replace(spec_of([item], rows.whole), patience=None, choose_epoch=False)
+
+        def after(epoch: int, _: object) -> int | None:
+            if rows.enough():
+                raise Stopped("there was enough before all rows were learned from")
+            return last if epoch == last else moves.get(epoch)
+
+        (outcome,) = train_stack(spec, rows.data, after)
+        if outcome.failure or outcome.epoch != last:
+            raise SearchError(f"{self.result.name}, on all rows: {outcome.failure or f'ended at {outcome.epoch}'}")
+        check_finite(outcome.states)
         (state,) = outcome.states
-        if item.recipe.log_target:
-            # what the folds found out about the mean
-            centers = [problem.target_scale(k, log=True)[0] for k in range(len(self.states))]
+        if item.recipe.log_target and rows.folds.choose_epoch:
+            # what held-out rows found out about the mean
+            centers = [rows.folds.target_scale(k, log=True)[0] for k in range(len(self.states))]
             shifts = [own["center"] - center for own, center in zip(self.states, centers, strict=True)]
             state["center"] = state["center"] + torch.stack(shifts).mean(0)
+        elif item.recipe.log_target:
+            held_out(item, outcome, rows.whole)
         return replace(self, recipe=item.recipe, template=item.members[0].module, states=[state])
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from autoreg.companions import EvaluatedCompanion
 from autoreg.ensemble import STEPS, cross_fitted, greedy_weights
 from autoreg.errors import SearchError
 from autoreg.modelparts import CHUNK, ModelPart, padded
-from autoreg.problem import Problem
+from autoreg.problem import AllRows, Problem
 from autoreg.results import CandidateResult, SearchResults
 from autoreg.scoring import as_metric
 from autoreg.search import Evaluated, best_of
@@ -32,11 +33,12 @@ class Choice(Protocol):
 
     result: CandidateResult
     oof: Floats | None
+    in_threads: bool
 
     def part(self, weight: float = 1.0) -> ModelPart:
         """It as part of a model."""
 
-    def on_all_rows(self, problem: Problem) -> Choice:
+    def on_all_rows(self, rows: AllRows) -> Choice:
         """It fitted once more, on all rows."""
 
 
@@ -62,20 +64,32 @@ class Selection:
         """What predicts, as parts of a model."""
         return [item.part(weight) for item, weight in self.chosen]
 
-    def on_all_rows(self, problem: Problem, n_jobs: int | None = None) -> Selection:
-        """What is chosen, and the best candidate, fitted once more: one model on all rows in place of one a fold."""
+    def on_all_rows(self, rows: AllRows, n_jobs: int | None = None) -> Selection:
+        """What is chosen, and the best candidate, fitted once more: one model on all rows in place of one a fold.
+
+        Raises
+        ------
+        Stopped
+            When there was enough before.
+        Exception
+            Whatever one of them raises.
+        """
         once = {item.result.index: item for item, _ in self.chosen}
         if self.best is not None:
             once[self.best.result.index] = self.best
+        again = {index: item.on_all_rows(rows) for index, item in once.items() if not item.in_threads}
+        rest = [index for index in once if index not in again]
         with fast_products():
-            fitted = side_by_side([_fitting(item, problem) for item in once.values()], n_jobs)
-        again = dict(zip(once, fitted, strict=True))
+            again |= zip(rest, side_by_side([_fitting(once[index], rows) for index in rest], n_jobs), strict=True)
         chosen = [(again[item.result.index], weight) for item, weight in self.chosen]
         return replace(self, chosen=chosen, best=self.best and cast(Evaluated, again[self.best.result.index]))
 
 
-def _fitting(item: Choice, problem: Problem) -> Callable[[Event], Choice]:
-    return lambda _: item.on_all_rows(problem)
+def _fitting(item: Choice, rows: AllRows) -> Callable[[Event], Choice]:
+    def fit(halt: Event) -> Choice:
+        return item.on_all_rows(replace(rows, enough=lambda: halt.is_set() or rows.enough()))
+
+    return fit
 
 
 def select(
@@ -191,8 +205,12 @@ def measure(
         found[item.result.index] = known[key], _megabytes(part)
     for companion in companions:
         own = chosen.get(companion.result.index, companion)
-        size = _megabytes(own.part()) if companion.members else float("nan")
-        found[companion.result.index] = companion.result.ms_per_row, size
+        if not companion.members:
+            found[companion.result.index] = companion.result.ms_per_row, math.nan
+            continue
+        trees = own.part()
+        share = trees.n_members / len(companion.members)
+        found[companion.result.index] = share * companion.result.ms_per_row, _megabytes(trees)
 
     def told(row: CandidateResult) -> CandidateResult:
         weights: Mapping[int, float] = row.facts.get("weights", {}) if row.is_ensemble else {row.index: 1.0}

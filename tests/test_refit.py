@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from click.testing import CliRunner
 from sklearn.model_selection import GridSearchCV, KFold, TimeSeriesSplit
 
 from autoreg import AutoRegressor, NeuralRegressor, load
 from autoreg.cli import autoreg
+from autoreg.errors import DataWarning
+from autoreg.folds import make_folds
+from autoreg.grouping import build, spec_of
 from autoreg.modelparts import CompanionPart
 from autoreg.persistence import read_manifest
+from autoreg.problem import AllRows, Problem
+from autoreg.scoring import as_metric
+from autoreg.search import Evaluated, evaluate
+from autoreg.space import Candidate
+from autoreg.tables import infer_schema
+from autoreg.training import train_stack
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(120, 3))
@@ -50,15 +63,62 @@ def test_the_model_is_one_network_and_the_scores_are_those_of_the_folds() -> Non
     assert whole.score(X, Y) > 0.5
 
 
-def test_it_trains_along_the_candidates_own_schedule_to_the_chosen_epoch() -> None:
-    """Two folds with the same training rows, which are all rows but one: the refit all but repeats a fold."""
+def test_it_trains_to_the_chosen_epoch_along_the_candidates_own_schedule() -> None:
+    """A plan of 15 epochs that is best after 3 is not one of 3 epochs: its rate has not come down."""
+    schema = infer_schema(pd.DataFrame(X, columns=list("abc")))
+    coded = schema.encode(pd.DataFrame(X, columns=list("abc")))
+    folds = make_folds(3, len(X))
+    noise = RNG.normal(size=(len(X), 1))
+    problem = Problem(coded.numbers, coded.codes, schema.layout, noise, None, folds, as_metric(None))
+    candidate = Candidate({"network__width": 8, "max_epochs": 15, "learning_rate": 0.05, "early_stopping": True})
+    (found,) = evaluate([candidate], problem)
+    rows = AllRows.of(problem, len(X))
+    again, last = found.on_all_rows(rows), found.result.epoch
+    assert 0 < last < 15
+    spec = replace(spec_of([build(0, candidate, rows.whole)], rows.whole), choose_epoch=False, patience=None)
+    (by_hand,) = train_stack(spec, rows.data, lambda epoch, _: last if epoch == last else None)
+    for name, tensor in again.states[0].items():
+        assert torch.equal(tensor, by_hand.states[0][name]), name
+
+
+def test_a_split_with_one_validation_set_is_not_over_time() -> None:
     rows = np.arange(len(X))
-    cv = [(rows[1:], rows[:1]), (rows[1:], rows[:1])]
-    plan: dict[str, Any] = {"space": {**SMALL, "max_epochs": [15], "network__dropout": [0.0]}, "n_candidates": 1}
-    model = search(**plan, cv=cv, refit=True).fit(X, Y)
-    folds = search(**plan, cv=cv).fit(X, Y)
-    assert 0 < model.results_.best.epoch <= 15
-    assert np.abs(model.predict(X) - folds.predict(X)).mean() < 0.3 * Y.std()
+    model = search(strategy="grid", space=GRID, cv=[(rows[40:], rows[:40]), (rows[60:], rows[:40])]).fit(X, Y)
+    assert {part.n_members for part in model.model_.parts} == {2}
+
+
+def test_what_cannot_be_fitted_on_all_rows_keeps_its_folds(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Evaluated, rows: AllRows) -> Evaluated:
+        raise ValueError("not on all of them")
+
+    monkeypatch.setattr(Evaluated, "on_all_rows", refuse)
+    with pytest.warns(DataWarning, match="could not be fitted on all rows: ValueError: not on all of them"):
+        model = search(strategy="grid", space=GRID, cv=TimeSeriesSplit(3)).fit(X, Y)
+    assert {part.n_members for part in model.model_.parts} == {3}
+    assert np.isfinite(model.predict(X)).all()
+    monkeypatch.undo()
+    again = search(strategy="grid", space=GRID, cv=TimeSeriesSplit(3)).repeating(model).fit(X, Y)
+    np.testing.assert_array_equal(again.predict(X), model.predict(X))
+
+
+def test_ctrl_c_while_it_fits_on_all_rows_keeps_the_folds(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Evaluated.on_all_rows
+
+    def interrupted(self: Evaluated, rows: AllRows) -> Evaluated:
+        os.kill(os.getpid(), signal.SIGINT)
+        return real(self, rows)
+
+    monkeypatch.setattr(Evaluated, "on_all_rows", interrupted)
+    model = search(strategy="grid", space=GRID, cv=3, refit=True, n_jobs=1)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, Y)
+    assert [part.n_members for part in model.model_.parts] == [3]
+
+
+def test_rows_given_to_validate_on_are_not_trained_on() -> None:
+    plan: dict[str, Any] = {"strategy": "grid", "space": {**GRID, "max_epochs": [4]}, "refit": True}
+    one, other = (search(**plan).fit(X, Y, X_val=X + 100, y_val=y) for y in (Y, 2 * Y))
+    np.testing.assert_array_equal(one.predict(X), other.predict(X))
 
 
 def test_folds_that_go_forward_are_fitted_again_on_all_rows() -> None:
@@ -79,6 +139,14 @@ def test_a_fit_on_all_rows_is_saved_and_repeated_to_the_bit(tmp_path: Path) -> N
     np.testing.assert_array_equal(load(tmp_path / "m.safetensors").predict(X), limited.predict(X))
     again = search(space=SMALL, refit=True).repeating(load(tmp_path / "m.safetensors")).fit(X, Y)
     np.testing.assert_array_equal(again.predict(X), limited.predict(X))
+
+
+def test_the_logarithms_refit_is_that_of_scikit_learns_search() -> None:
+    grid = {**GRID, "target_scaling": ["log"]}
+    cv = KFold(3, shuffle=True, random_state=0)
+    ours = search(strategy="grid", space=grid, cv=cv, refit=True).fit(X, Y)
+    theirs = GridSearchCV(NeuralRegressor(random_state=0), grid, cv=cv, scoring="neg_root_mean_squared_error").fit(X, Y)
+    np.testing.assert_allclose(ours.predict(X), theirs.predict(X), rtol=1e-4, atol=1e-5)
 
 
 def test_the_logarithm_keeps_what_the_folds_know_of_the_mean() -> None:

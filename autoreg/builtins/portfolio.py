@@ -174,6 +174,9 @@ FOR_SKEWED: dict[str, Any] = {"target_scaling": ["standard", "log"]}
 
 
 def _is_skewed(space: Space) -> bool:
+    # losses that the user names may want the target as it is
+    if any("loss" in alternative for alternative in space.dimensions):
+        return False
     return space.size.get("n_skewed_targets", 0) == space.size.get("n_targets", 1)
 
 

@@ -61,10 +61,11 @@ def _names_of_members(manifest: Mapping[str, Any]) -> list[str]:
     members = manifest["members"]
     if "leaderboard" in manifest:
         results = results_from_json(manifest)
-        weights = results.chosen.facts.get("weights", {})
-        if len(weights) == len(members):
+        weights: Any = results.chosen.facts.get("weights")
+        if is_object(weights) and len(weights) == len(members):
             _, names = short_names(results.ranked)
-            return [names[int(index)] for index in weights]
+            known = {str(index): name for index, name in names.items()}
+            return [known.get(str(i), shortened(m["label"])) for i, m in zip(weights, members, strict=True)]
     return [shortened(member["label"]) for member in members]
 
 

@@ -44,7 +44,7 @@ def short_names(rows: Iterable[CandidateResult]) -> tuple[str, dict[int, str]]:
     rows = list(rows)
     names = {row.index: shortened(row.name) for row in rows}
     known = [(row.index, row.candidate) for row in rows if row.candidate is not None]
-    if len(known) < 2 or all(len(candidate.label) <= WIDTH for _, candidate in known):
+    if len(known) < 2 or all(len(row.name) <= WIDTH for row in rows if row.candidate is not None):
         return "", names
     common, own = told_apart([candidate for _, candidate in known])
     return common, names | {index: shortened(text) for (index, _), text in zip(known, own, strict=True)}
@@ -58,7 +58,8 @@ def told_apart(candidates: Sequence[Candidate]) -> tuple[str, list[str]]:
     names = list(dict.fromkeys(name for one in given for name in one))
     values = {name: {repr(one.get(name, DEFAULTS.get(name))) for one in given} for name in names}
     equal = {name for name in names if len(values[name]) == 1 and name != "learning_rate"}
-    common = {name: given[0][name] for name in names if name in equal and name.split("__")[0] in PARTS}
+    told = (*PARTS, "target_scaling", SEED)
+    common = {name: given[0][name] for name in names if name in equal and name.split("__")[0] in told}
     return _words(common), [_words({n: v for n, v in one.items() if n not in equal}) for one in given]
 
 
@@ -69,14 +70,14 @@ def _words(parameters: Mapping[str, Any]) -> str:
             f"{n.removeprefix(part + '__')}={short(v)}" for n, v in parameters.items() if n.startswith(part + "__")
         ]
         if part in parameters:
-            words.append(short(parameters[part]) + (f"({', '.join(options)})" if options else ""))
+            words.append(_figure(parameters[part]) + (f"({', '.join(options)})" if options else ""))
         else:
             words += options
     for name, value in parameters.items():
         if name.split("__")[0] not in (*PARTS, *TOLD_OTHERWISE):
             words.append(_setting(name, value))
     if "learning_rate" in parameters:
-        words.append(f"lr {parameters['learning_rate']:.3g}")
+        words.append(f"lr {_figure(parameters['learning_rate'])}")
     return " ".join(words)
 
 
@@ -87,4 +88,6 @@ def _setting(name: str, value: Any) -> str:
 
 
 def _figure(value: Any) -> str:
+    if isinstance(value, Mapping) and isinstance(value.get("label"), str):
+        return value["label"]  # an object of the user's, as a file tells of it
     return f"{value:.3g}" if isinstance(value, float) else short(value)

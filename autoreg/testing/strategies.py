@@ -45,7 +45,15 @@ def is_rungs(value: Any) -> bool:
     )
 
 
-SIZE = {"n_rows": 200, "n_numbers": 3, "n_categories": 1, "n_features": 6, "n_targets": 1, "n_folds": 2}
+SIZE = {
+    "n_rows": 200,
+    "n_numbers": 3,
+    "n_categories": 1,
+    "n_features": 6,
+    "n_targets": 1,
+    "n_skewed_targets": 1,
+    "n_folds": 2,
+}
 
 LISTS = Space(({"learning_rate": [0.001, 0.01], "activation": ["relu", "tanh"], "max_epochs": [2]},), SIZE, "quick")
 
