@@ -25,7 +25,6 @@ from autoreg.search import Evaluated, best_of
 from autoreg.threads import side_by_side
 
 Floats = NDArray[np.float64]
-Parts = dict[int, ModelPart]
 
 
 class Choice(Protocol):

@@ -52,9 +52,8 @@ def short_names(rows: Iterable[CandidateResult]) -> tuple[str, dict[int, str]]:
 
 def told_apart(candidates: Sequence[Candidate]) -> tuple[str, list[str]]:
     """What candidates have in common, and what tells each from the others; the learning rate is always told."""
-    given = [
-        {name: c[name] for name in ("network", "activation", "learning_rate")} | dict(c.parameters) for c in candidates
-    ]
+    always = ("network", "activation", "learning_rate")
+    given = [{name: one[name] for name in always} | dict(one.parameters) for one in candidates]
     names = list(dict.fromkeys(name for one in given for name in one))
     values = {name: {repr(one.get(name, DEFAULTS.get(name))) for one in given} for name in names}
     equal = {name for name in names if len(values[name]) == 1 and name != "learning_rate"}
@@ -66,9 +65,8 @@ def told_apart(candidates: Sequence[Candidate]) -> tuple[str, list[str]]:
 def _words(parameters: Mapping[str, Any]) -> str:
     words = []
     for part in ORDER:
-        options = [
-            f"{n.removeprefix(part + '__')}={short(v)}" for n, v in parameters.items() if n.startswith(part + "__")
-        ]
+        own = {name.partition("__")[2]: v for name, v in parameters.items() if name.startswith(f"{part}__")}
+        options = [f"{name}={_figure(value)}" for name, value in own.items()]
         if part in parameters:
             words.append(_figure(parameters[part]) + (f"({', '.join(options)})" if options else ""))
         else:
