@@ -130,9 +130,9 @@ def select(
     everything: list[Choice] = [*networks, *able]
     if able:
         together, weights = _averaged(everything, problem, index + 1, steps=STEPS if ensemble else 1, alone=True)
-        alone = row or (best.result if best else None)
-        helped = together is not None and any(item.result.index in weights for item in able)
-        if helped and (alone is None or not together.score <= alone.score):  # type: ignore[union-attr]
+        networks_alone = row or (best.result if best else None)
+        taken = together is not None and any(item.result.index in weights for item in able)
+        if together and taken and (networks_alone is None or not together.score <= networks_alone.score):
             results, row, chosen = replace(results, network_ensemble=row), together, weights
     by_index = {item.result.index: item for item in everything}
     if row is None:

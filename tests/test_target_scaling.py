@@ -6,14 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.model_selection import GridSearchCV, KFold
 
 from autoreg import AutoRegressor, NeuralRegressor, load
 from autoreg.builtins.portfolio import portfolio
 from autoreg.errors import OptionError
+from autoreg.folds import make_folds
+from autoreg.grouping import build
+from autoreg.problem import Problem
 from autoreg.results import CandidateResult
+from autoreg.scoring import as_metric
 from autoreg.space import Candidate, Space
+from autoreg.tables import infer_schema
 from autoreg.targets import is_skewed
 
 RNG = np.random.default_rng(0)
@@ -56,6 +62,14 @@ def test_held_out_rows_say_it_where_they_choose_the_epoch() -> None:
 
 
 def test_it_shares_a_stack_and_changes_no_neighbour() -> None:
+    frame = pd.DataFrame(X, columns=list("ab"))
+    schema = infer_schema(frame)
+    coded = schema.encode(frame)
+    problem = Problem(
+        coded.numbers, coded.codes, schema.layout, NOISY[:, None], None, make_folds(3, len(X)), as_metric(None)
+    )
+    keys = {build(0, Candidate({"target_scaling": scaling}), problem).key for scaling in ("standard", "log")}
+    assert len(keys) == 1
     both = search(space={"target_scaling": ["standard", "log"]}, ensemble=False).fit(X, NOISY)
     alone = [
         search(space={"target_scaling": [scaling]}, ensemble=False).fit(X, NOISY) for scaling in ("standard", "log")

@@ -218,13 +218,12 @@ def _draw(results: Sequence[CandidateResult], lane: int, rng: np.random.Generato
         name: values.rvs(random_state=rng).item() if hasattr(values, "rvs") else values[rng.integers(len(values))]
         for name, values in dimensions.items()
     }
-    known = [row for row in results if row.candidate is not None and row.score == row.score]
-    same = [row for row in known if row.candidate["encoding"] == drawn["encoding"]]  # type: ignore[index]
+    scored = [(row.score, row.candidate) for row in results if row.candidate is not None and row.score == row.score]
+    same = [(score, one) for score, one in scored if one["encoding"] == drawn["encoding"]]
     if not same or rng.random() < 0.5:
         return drawn
-    best = sorted(same, key=lambda row: -row.score)[: max(1, min(3, len(same) // 2))]
-    near = best[rng.integers(len(best))].candidate
-    assert near is not None
+    best = sorted(same, key=lambda pair: -pair[0])[: max(1, min(3, len(same) // 2))]
+    _, near = best[rng.integers(len(best))]
     for name, values in dimensions.items():
         if name in near.parameters and (not hasattr(values, "rvs") or rng.random() < 0.5):
             drawn[name] = near[name]

@@ -36,7 +36,8 @@ def card(manifest: Mapping[str, Any]) -> str:
         ("took", f"{duration(manifest['seconds'])}, seed {manifest['seed']}, autoreg {manifest['version']}"),
     ]
     total = sum(member["weight"] for member in manifest["members"]) or 1.0
-    names = _names_of_members(manifest)
+    results = results_from_json(manifest) if "leaderboard" in manifest else None
+    names = _names_of_members(manifest["members"], results)
     for i, member in enumerate(manifest["members"]):
         copies = f" x {member['n_members']} folds" if member["n_members"] > 1 else ""
         text = f"{member['weight'] / total:.0%} {names[i]}{copies}"
@@ -44,8 +45,8 @@ def card(manifest: Mapping[str, Any]) -> str:
     owners = sorted({_owner(o) for member in manifest["members"] for o in member["owners"].values()})
     facts.append(("parts from", ", ".join(owners) or "the user"))
     lines = aligned(facts, left={0, 1})
-    if "leaderboard" in manifest:
-        lines += ["", leaderboard.text(results_from_json(manifest))]
+    if results is not None:
+        lines += ["", leaderboard.text(results)]
         if manifest.get("verdict"):
             lines += ["", manifest["verdict"]]
     if manifest.get("held_out") is not None:
@@ -56,11 +57,9 @@ def card(manifest: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _names_of_members(manifest: Mapping[str, Any]) -> list[str]:
+def _names_of_members(members: list[Mapping[str, Any]], results: SearchResults | None) -> list[str]:
     """As the leaderboard has them, where it is known which of its rows they are."""
-    members = manifest["members"]
-    if "leaderboard" in manifest:
-        results = results_from_json(manifest)
+    if results is not None:
         weights: Any = results.chosen.facts.get("weights")
         if is_object(weights) and len(weights) == len(members):
             _, names = short_names(results.ranked)
