@@ -33,6 +33,10 @@ def main() -> None:
     """Run the command line."""
     if {"fit", "predict", "evaluate"} & set(sys.argv[1:2]):
         keep_freed_memory()
+    if "fit" in sys.argv[1:2]:
+        from autoreg.processes import this_process_is_ours
+
+        this_process_is_ours()
     autoreg(prog_name="autoreg")
 
 

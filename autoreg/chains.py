@@ -1,4 +1,4 @@
-"""Runs of linear layers and activations as one function, with its own backward pass.
+"""Runs of linear layers, activations and residuals as one function, with its own backward pass.
 
 Autograd keeps a tensor for every operation and writes every gradient to new memory. A run knows what its backward pass
 needs: activations are computed in place where their slope can be told from their output, inner gradients are changed
@@ -25,22 +25,25 @@ class Inner(NamedTuple):
     Attributes
     ----------
     forward : function
-        ``forward(x) -> (y, kept)``; x is its own to overwrite; `kept` is what `backward` needs.
+        ``forward(x) -> (y, kept)``; `kept` is what `backward` needs.
     backward : function
-        ``backward(gradient, kept) -> gradient``; the gradient is its own to overwrite.
+        ``backward(gradient, kept) -> gradient``.
     in_place : bool
         Whether `forward` may overwrite x.
     parameters : tuple of Parameter
         What the layer learns.
     slopes : function
-        ``slopes(gradient, kept)``, called before `backward`: a gradient for each parameter.
+        ``slopes(gradient, kept, *into)``, called before `backward`: writes a gradient for each parameter.
+    overwrites : bool
+        Whether `backward` may overwrite the gradient.
     """
 
     forward: Callable[[Tensor], tuple[Tensor, Any]]
     backward: Callable[[Tensor, Any], Tensor]
     in_place: bool = True
     parameters: tuple[nn.Parameter, ...] = ()
-    slopes: Callable[[Tensor, Any], tuple[Tensor, ...]] = lambda gradient, kept: ()
+    slopes: Callable[..., None] = lambda gradient, kept: None
+    overwrites: bool = True
 
 
 UNCHANGED = Inner(lambda x: (x, None), lambda gradient, kept: gradient)
@@ -72,14 +75,22 @@ def _relu_backward(gradient: Tensor, y: Tensor) -> Tensor:
 
 def inner_of(layer: nn.Module) -> Inner | None:
     """How a layer runs within a run; None where it has to stand by itself."""
-    if layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks:
+    if _has_hooks(layer):
         return None
     make = _INNER.get(type(layer))
     if make is not None:
         return make(layer)
-    # asked of the class: a layer of this name within it is another thing
-    offered = getattr(type(layer), "inner", None) if vars(type(layer)).get("leading_axes") else None
+    offered = _offered(layer, "inner")
     return offered(layer) if offered is not None else None
+
+
+def _has_hooks(layer: nn.Module) -> bool:
+    return bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks)
+
+
+def _offered(layer: nn.Module, name: str) -> Callable[[Any], Any] | None:
+    # asked of the class: a layer of this name within it is another thing
+    return getattr(type(layer), name, None) if vars(type(layer)).get("leading_axes") else None
 
 
 _INNER: dict[type[nn.Module], Callable[[Any], Inner | None]] = {
@@ -103,15 +114,95 @@ _INNER: dict[type[nn.Module], Callable[[Any], Inner | None]] = {
 }
 
 
-class Step(NamedTuple):
-    """A linear layer and the elementwise layers behind it."""
+class Linear(NamedTuple):
+    """A stacked `nn.Linear` within a run."""
 
-    linear: nn.Module
-    inner: tuple[Inner, ...]
+    module: nn.Module
+
+    @property
+    def parameters(self) -> tuple[Any, ...]:
+        return tuple(p for p in (self.module.weight, self.module.bias) if p is not None)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, torch.dtype]]:
+        """The output; the input as it was multiplied, and what it was before."""
+        weight: Tensor = self.module.weight  # type: ignore[assignment]
+        bias: Tensor | None = self.module.bias  # type: ignore[assignment]
+        # weights in bfloat16 pull the layer's input and bias along
+        kept = x.to(weight.dtype), x.dtype
+        x = kept[0]
+        add = None if bias is None else bias.to(x.dtype).unsqueeze(1)
+        if weight.shape[1] == 1:
+            # a matrix product of one column takes many times as long as one of one row
+            y = torch.bmm(weight, x.mT).mT
+            return y if add is None else y.add_(add), kept
+        return torch.bmm(x, weight.mT) if add is None else torch.baddbmm(add, x, weight.mT), kept
+
+    def slopes(self, gradient: Tensor, kept: Any, of_weight: Tensor | None, of_bias: Tensor | None = None) -> None:
+        """Write the gradients of weight and bias."""
+        x, _ = kept
+        if of_bias is not None:
+            sum_rows(gradient, of_bias)
+        if of_weight is None:
+            return
+        if of_weight.shape[1] == 1:
+            # not into lent memory: oneDNN takes the strides of a single row for those of a column
+            of_weight.copy_(torch.bmm(gradient.mT, x))
+        else:
+            # the weights lie as (M, D, H)
+            torch.bmm(x.mT, gradient, out=of_weight.mT)
+
+    def backward(self, gradient: Tensor, kept: Any) -> Tensor:
+        """(M, R, D), of the input's precision and laid out as it is."""
+        x, dtype = kept
+        weight: Tensor = self.module.weight  # type: ignore[assignment]
+        if weight.shape[1] == 1 and gradient.dtype != torch.bfloat16:
+            return (gradient * weight).to(dtype)
+        if gradient.dtype == torch.float32 and onednn_multiplies() and not weight.mT.is_contiguous():
+            # oneDNN would copy strided matrices entry by entry
+            weight = weight.mT.contiguous().mT
+        if x.mT.is_contiguous() and not x.is_contiguous():
+            return torch.bmm(weight.mT, gradient.mT).mT.to(dtype)
+        return torch.bmm(gradient, weight).to(dtype)
+
+
+class Fork(NamedTuple):
+    """Where a residual begins: what comes here is added at its `Join`."""
+
+    parameters: tuple[nn.Parameter, ...] = ()
+
+
+class Join(NamedTuple):
+    """Where a residual ends."""
+
+    parameters: tuple[nn.Parameter, ...] = ()
+
+
+Step = Linear | Inner | Fork | Join
+
+
+def steps_of(layer: nn.Module) -> list[Step] | None:
+    """A stacked layer as steps of a run; None where it has to stand by itself.
+
+    Next to linear layers, elementwise ones and sequences of them a class that declares ``leading_axes`` may offer
+    ``inner()``, an `Inner`, or ``added()``, the layers whose output it adds to its input.
+    """
+    if _has_hooks(layer):
+        return None
+    if type(layer) is nn.Linear:
+        return [Linear(layer)]
+    if type(layer) is nn.Sequential:
+        parts = [steps_of(one) for one in layer._modules.values() if one is not None]
+        return None if any(part is None for part in parts) else [step for part in parts for step in part or ()]
+    added = _offered(layer, "added")
+    if added is not None:
+        within = steps_of(added(layer))
+        return None if within is None else [Fork(), *within, Join()]
+    inner = inner_of(layer)
+    return None if inner is None else [] if inner is UNCHANGED else [inner]
 
 
 class ChainForward:
-    """`nn.Sequential` over a leading axis: its runs of linear and elementwise layers as one function each."""
+    """`nn.Sequential` over a leading axis: its runs of layers as one function each."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
@@ -120,13 +211,9 @@ class ChainForward:
         run: list[Step] = []
         for layer in self.module._modules.values():  # what stands there twice runs twice
             assert layer is not None
-            if type(layer) is nn.Linear and not (layer._forward_hooks or layer._forward_pre_hooks):
-                run.append(Step(layer, ()))
-                continue
-            inner = inner_of(layer) if run else None
-            if inner is not None:
-                if inner is not UNCHANGED:
-                    run[-1] = Step(run[-1].linear, (*run[-1].inner, inner))
+            steps = steps_of(layer)
+            if steps is not None:
+                run += steps
                 continue
             if run:
                 x, run = run_layers(run, x), []
@@ -136,7 +223,7 @@ class ChainForward:
 
 def run_layers(steps: Sequence[Step], x: Tensor) -> Tensor:
     """Apply a run to x, (M, ..., D)."""
-    parameters = [p for step in steps for p in _parameters(step)]
+    parameters = [p for step in steps for p in step.parameters]
     flat = x.reshape(x.shape[0], -1, x.shape[-1])
     if torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in parameters)):
         out = _Run.apply(steps, flat, *parameters)
@@ -145,109 +232,91 @@ def run_layers(steps: Sequence[Step], x: Tensor) -> Tensor:
     return out.view(*x.shape[:-1], out.shape[-1])
 
 
-def _parameters(step: Step) -> list[Any]:
-    own = [p for p in (step.linear.weight, step.linear.bias) if p is not None]
-    return [*own, *(p for layer in step.inner for p in layer.parameters)]
-
-
-def _forward(steps: Sequence[Step], x: Tensor) -> tuple[Tensor, list[tuple[Tensor, list[Any]]]]:
-    """The output, and for each step its input and what its elementwise layers keep."""
-    kept = []
-    for linear, inner in steps:
-        # weights in bfloat16 pull the layer's input and bias along
-        x = x.to(_weight(linear).dtype)
-        y = apply_linear(linear, x)
-        notes: list[Any] = []
-        for layer in inner:
+def _forward(steps: Sequence[Step], x: Tensor) -> tuple[Tensor, list[Any]]:
+    """The output, and what each step keeps."""
+    kept: list[Any] = []
+    forks: list[Tensor] = []
+    own = False  # whether nobody else needs x
+    for step in steps:
+        note: Any = x.dtype
+        if isinstance(step, Fork):
+            forks.append(x)
+            own = False
+        elif isinstance(step, Join):
+            x, own = _sum(x, forks.pop(), own), True
+        elif isinstance(step, Linear):
+            x, note = step.forward(x)
+            own = True
+        else:
+            x, note = step.forward(x.clone() if step.in_place and not own else x)
             # what a layer keeps is not the next one's to overwrite
-            y, note = layer.forward(y.clone() if notes and notes[-1] is y else y)
-            notes.append(note)
-        kept.append((x, notes))
-        x = y
+            own = note is not x
+        kept.append(note)
     return x, kept
 
 
-def _weight(linear: nn.Module) -> Tensor:
-    return linear.weight  # type: ignore[return-value]
-
-
-def apply_linear(linear: nn.Module, x: Tensor) -> Tensor:
-    """A stacked `nn.Linear` on x, (M, R, D), to (M, R, H)."""
-    weight = _weight(linear)
-    bias: Tensor | None = linear.bias  # type: ignore[assignment]
-    if weight.shape[1] == 1:
-        # a matrix product of one column takes many times as long as one of one row
-        y = torch.bmm(weight, x.mT).mT
-        return y if bias is None else y.add_(bias.to(y.dtype).unsqueeze(1))
-    return torch.bmm(x, weight.mT) if bias is None else torch.baddbmm(bias.to(x.dtype).unsqueeze(1), x, weight.mT)
+def _sum(x: Tensor, other: Tensor, own: bool) -> Tensor:
+    return x.add_(other) if own and x.dtype == other.dtype else x + other
 
 
 class _Run(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, steps: Sequence[Step], x: Tensor, *parameters: Tensor) -> Tensor:
-        out, kept = _forward(steps, x)
-        ctx.steps, ctx.kept, ctx.dtype = steps, kept, x.dtype
+        out, ctx.kept = _forward(steps, x)
+        ctx.steps, ctx.dtype = steps, x.dtype
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
-        found: list[Tensor | None] = []
-        own = False
-        first = ctx.steps[0]
-        for step, (x, notes) in zip(reversed(ctx.steps), reversed(ctx.kept), strict=True):
-            linear, inner = step
-            if inner and not own:
-                gradient = gradient.clone(memory_format=torch.contiguous_format)
-            for layer, note in zip(reversed(inner), reversed(notes), strict=True):
-                found += reversed(layer.slopes(gradient, note))
-                gradient = layer.backward(gradient, note)
-            weight, bias = _weight(linear), linear.bias
-            if bias is not None:
-                found.append(sum_rows(gradient, bias) if bias.requires_grad else None)
-            found.append(_weight_gradient(gradient, x, weight) if weight.requires_grad else None)
-            if step is first and not ctx.needs_input_grad[1]:
-                return (None, None, *reversed(found))
-            gradient, own = _input_gradient(gradient, weight, x), True
-        return (None, gradient.to(ctx.dtype), *reversed(found))
+        into = [[_memory(p) for p in step.parameters] for step in ctx.steps]
+        wanted = ctx.needs_input_grad[1]
+        # no gradient has to reach further than the first step that learns
+        first = 0 if wanted else next(i for i, places in enumerate(into) if any(p is not None for p in places))
+        gradient = _backward(ctx.steps[first:], ctx.kept[first:], gradient, into[first:], wanted)
+        found = [place for places in into for place in places]
+        return (None, gradient.to(ctx.dtype) if wanted else None, *found)
 
 
-def _weight_gradient(gradient: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    """(M, H, D), in the memory that the weight names for it where there is one."""
-    if weight.shape[1] == 1:
-        # not into lent memory: oneDNN takes the strides of a single row for those of a column
-        return torch.bmm(gradient.mT, x)
-    place = _place(weight)
-    # the weights lie as (M, D, H)
-    return (torch.bmm(x.mT, gradient) if place is None else torch.bmm(x.mT, gradient, out=place.mT)).mT
+def _backward(
+    steps: Sequence[Step], kept: Sequence[Any], gradient: Tensor, into: Sequence[Any], wanted: bool
+) -> Tensor:
+    """Write the parameters' gradients; returns that of what goes in, where it is wanted."""
+    joins: list[Tensor] = []
+    own = False  # whether nobody else needs the gradient
+    for i in reversed(range(len(steps))):
+        step, note = steps[i], kept[i]
+        if isinstance(step, Join):
+            joins.append(gradient)
+            gradient, own = gradient.to(note), False
+            continue
+        if isinstance(step, Fork):
+            gradient, own = _sum(gradient, joins.pop(), own).to(note), True
+            continue
+        if isinstance(step, Inner) and step.overwrites and not own:
+            gradient = gradient.clone(memory_format=torch.contiguous_format)
+        if any(place is not None for place in into[i]):
+            step.slopes(gradient, note, *into[i])
+        if i or wanted:
+            gradient, own = step.backward(gradient, note), True
+    return gradient
 
 
-def sum_rows(gradient: Tensor, parameter: Tensor) -> Tensor:
-    """(M, R, H) to (M, H), in the memory that the parameter names for it where there is one."""
-    place: Tensor | None = _place(parameter)
+def _memory(parameter: Tensor) -> Tensor | None:
+    """Where a parameter's gradient goes: the memory it names for that, once in every step, or new one."""
+    if not parameter.requires_grad:
+        return None
+    lend = getattr(parameter, "lend", None)
+    place: Tensor | None = None if lend is None else lend()
+    # a matrix lies transposed
+    return torch.empty_like(parameter.mT, memory_format=torch.contiguous_format).mT if place is None else place
+
+
+def sum_rows(gradient: Tensor, into: Tensor) -> None:
+    """(M, R, H) to (M, H)."""
     if gradient.dtype == torch.bfloat16 and gradient.shape[2] > 1:
         # a sum in another precision writes all that it adds up in that precision first
         ones = gradient.new_ones(()).expand(len(gradient), 1, gradient.shape[1])
-        total = torch.bmm(ones, gradient).squeeze(1)
-        return total.to(parameter.dtype) if place is None else place.copy_(total)
-    if place is None:
-        return gradient.sum(1, dtype=parameter.dtype)
-    return torch.sum(gradient, 1, dtype=parameter.dtype, out=place)
-
-
-def _input_gradient(gradient: Tensor, weight: Tensor, x: Tensor) -> Tensor:
-    """(M, R, D), laid out as the input x is."""
-    if weight.shape[1] == 1 and gradient.dtype != torch.bfloat16:
-        return gradient * weight
-    if gradient.dtype == torch.float32 and onednn_multiplies() and not weight.mT.is_contiguous():
-        # oneDNN would copy strided matrices entry by entry
-        weight = weight.mT.contiguous().mT
-    if x.mT.is_contiguous() and not x.is_contiguous():
-        return torch.bmm(weight.mT, gradient.mT).mT
-    return torch.bmm(gradient, weight)
-
-
-def _place(parameter: Tensor) -> Tensor | None:
-    """Memory for a parameter's gradient, once in every step: what is used twice has two gradients."""
-    lend = getattr(parameter, "lend", None)
-    return None if lend is None else lend()
+        into.copy_(torch.bmm(ones, gradient).squeeze(1))
+    else:
+        torch.sum(gradient, 1, dtype=into.dtype, out=into)

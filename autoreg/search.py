@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -25,10 +26,11 @@ from autoreg.modelparts import Part
 from autoreg.pace import AsPlanned, Pace
 from autoreg.parts import Recipe
 from autoreg.problem import AllRows, Problem
+from autoreg.processes import Ask, Forks, may_fork
 from autoreg.recall import is_kept, keep, recalled
 from autoreg.results import CandidateResult
 from autoreg.space import Candidate
-from autoreg.specs import CandidateOutcome, OnEpoch
+from autoreg.specs import CandidateOutcome, OnEpoch, StackSpec
 from autoreg.stacking import signature
 from autoreg.threads import Stopped, at_once, one_thread, side_by_side
 from autoreg.tracking import OnProgress, Tracker, seconds_per_epoch
@@ -186,7 +188,11 @@ def evaluate(
             on_ended([done[index].result for index in sorted(done)])
 
     training = _Training(stacks, problem, data, tracker, stop, pace, journal, enough or (lambda: False))
-    with fast_products():
+    todo = [place for place in range(len(stacks)) if place not in earlier]
+    many = min(at_once(n_jobs), len(todo))
+    # what says when to stop may remember what it was asked, so it is asked in one process
+    apart = many > 1 and stop is None and may_fork()
+    with fast_products(), Forks(training.apart, many) if apart else nullcontext() as training.forks:
         side_by_side([partial(training.train, place) for place in range(len(stacks))], n_jobs, ended)
     if not stacks:
         ended([])
@@ -196,9 +202,9 @@ def evaluate(
     return [done[index] for index in sorted(done)]
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Training:
-    """A proposal's stacks, each trained in a thread."""
+    """A proposal's stacks, each trained in a thread, or in a fork that a thread waits for."""
 
     stacks: Sequence[list[Built]]
     problem: Problem
@@ -208,6 +214,7 @@ class _Training:
     pace: Pace
     journal: Unkept
     enough: Callable[[], bool]
+    forks: Forks | None = None
 
     def train(self, place: int, halt: threading.Event) -> list[Evaluated]:
         """What becomes of a stack; empty where it was not begun, and without failures where it was cut short."""
@@ -220,7 +227,7 @@ class _Training:
             pace.skipped.append(first)
         elif first not in pace.skipped:
             ends = _Ends(self, place, halt)
-            evaluated = list(_train(stack, self.problem, self.data, ends.after, self.stop))
+            evaluated = list(self._evaluate(place, range(len(stack)), ends.after))
             if ends.cut:
                 return [item for item in evaluated if not item.result.failure]
             if first in pace.moves:
@@ -230,6 +237,48 @@ class _Training:
             item.moves = pace.moves.get(first, ())
         self.tracker.finished(place)
         return evaluated
+
+    def _evaluate(self, place: int, within: range, on_epoch: OnEpoch) -> Iterator[Evaluated]:
+        """Train candidates of a stack; when something raises, each by itself, so that only the culprit fails."""
+        chosen = [self.stacks[place][i] for i in within]
+        try:
+            outcomes = self._outcomes(place, within, on_epoch)
+        except Stopped:
+            raise
+        except (Exception, SystemExit) as error:  # a part from a plugin or a user may raise anything
+            if len(within) > 1:
+                for i in within:
+                    yield from self._evaluate(place, range(i, i + 1), on_epoch)
+            else:
+                yield _failed(chosen[0].index, chosen[0].recipe.candidate, self.problem, error)
+            return
+        by_index = {outcome.candidate: outcome for outcome in outcomes}
+        for item in chosen:
+            yield _gather(item, by_index[item.index], self.problem)
+
+    def _outcomes(self, place: int, within: range, on_epoch: OnEpoch) -> list[CandidateOutcome]:
+        if self.forks is None:
+            return train_stack(self._spec(place, within), self.data, on_epoch)
+
+        def answer(question: tuple[int, dict[int, float]]) -> int | None:
+            epoch, scores = question
+            return on_epoch(epoch, {index: CandidateOutcome(index, score=score) for index, score in scores.items()})
+
+        found: list[CandidateOutcome] = self.forks.run((place, within), answer)
+        return found
+
+    def apart(self, order: tuple[int, range], ask: Ask) -> list[CandidateOutcome]:
+        """The same in a fork: after each epoch the process that was forked is asked about the end."""
+
+        def on_epoch(epoch: int, outcomes: dict[int, CandidateOutcome]) -> int | None:
+            last: int | None = ask((epoch, {index: outcome.score for index, outcome in outcomes.items()}))
+            return last
+
+        with one_thread():
+            return train_stack(self._spec(*order), self.data, on_epoch)
+
+    def _spec(self, place: int, within: range) -> StackSpec:
+        return spec_of([self.stacks[place][i] for i in within], self.problem, self.stop)
 
 
 class _Ends:
@@ -262,27 +311,6 @@ def seconds_for(candidate: Candidate, problem: Problem) -> float:
             return seconds_per_epoch(spec_of([build(0, candidate, problem)], problem), problem.data())
     except Exception:  # a part that raises is reported when its turn comes
         return float("nan")
-
-
-def _train(
-    stack: list[Built], problem: Problem, data: Data, on_epoch: OnEpoch, stop: Stop | None
-) -> Iterator[Evaluated]:
-    """Train a stack; when something in it raises, each candidate alone, so that only the culprit fails."""
-    try:
-        spec = spec_of(stack, problem, stop)
-        outcomes = train_stack(spec, data, on_epoch)
-    except Stopped:
-        raise
-    except (Exception, SystemExit) as error:  # a part from a plugin or a user may raise anything
-        if len(stack) > 1:
-            for item in stack:
-                yield from _train([item], problem, data, on_epoch, stop)
-        else:
-            yield _failed(stack[0].index, stack[0].recipe.candidate, problem, error)
-        return
-    by_index = {outcome.candidate: outcome for outcome in outcomes}
-    for item in stack:
-        yield _gather(item, by_index[item.index], problem)
 
 
 def _gather(item: Built, outcome: CandidateOutcome, problem: Problem) -> Evaluated:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from autoreg.chains import ChainForward, Step, run_layers
+from autoreg.chains import ChainForward, Linear, run_layers
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Identity)
 
@@ -178,7 +178,7 @@ class LinearForward:
         self.module = module
 
     def __call__(self, x: Tensor) -> Tensor:
-        return run_layers([Step(self.module, ())], x)
+        return run_layers([Linear(self.module)], x)
 
 
 class Mapped:

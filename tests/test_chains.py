@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from autoreg.arithmetic import fast_products
-from autoreg.builtins.layers import Dropout, Mish, Parametric, PReLU
+from autoreg.builtins.layers import Dropout, Mish, Parametric, PReLU, Residual, Scale
 from autoreg.parameters import FlatParameters
 from autoreg.stacking import stack_modules
 
@@ -52,6 +52,27 @@ NETWORKS = {
     "linear layers only": lambda: nn.Sequential(nn.Linear(D, 1), nn.Linear(1, 4)),
     "nested": lambda: nn.Sequential(nn.Sequential(nn.Linear(D, 6), nn.ReLU()), nn.Sequential(nn.Linear(6, 1))),
 }  # fmt: skip
+
+
+NETWORKS |= {
+    "residual": lambda: nn.Sequential(
+        nn.Linear(D, 6), Residual(moved(nn.SiLU(), 6), dropout(), nn.Linear(6, 6)),
+        Residual(nn.Tanh(), nn.Linear(6, 6)), nn.ReLU(), nn.Linear(6, 1),
+    ),
+    "residual first, and one within another": lambda: nn.Sequential(
+        Residual(nn.ReLU(), Residual(nn.Linear(D, D), nn.Tanh()), nn.Linear(D, D)), nn.Linear(D, 2)
+    ),
+    "residual without a layer that learns": lambda: nn.Sequential(Residual(nn.Tanh()), nn.Linear(D, 2)),
+    "residual last": lambda: nn.Sequential(nn.Linear(D, 6), Residual(nn.Linear(6, 6), nn.ReLU())),
+    "scaled features": lambda: nn.Sequential(scaled(), nn.Linear(D, 6), nn.SiLU(), scaled(6), nn.Linear(6, 1)),
+}  # fmt: skip
+
+
+def scaled(n_features=D):
+    layer = Scale(n_features)
+    with torch.no_grad():
+        layer.weight.copy_(torch.linspace(-1, 2, n_features))
+    return layer
 
 
 def used_twice():
@@ -136,6 +157,35 @@ def test_frozen_weights_have_no_gradient_and_the_rest_has():
     assert stack[0].weight.grad is None
     assert stack[0].bias.grad is not None
     assert stack[2].weight.grad is not None
+
+
+def test_features_that_nobody_learns_from_need_no_gradient():
+    def network():
+        return nn.Sequential(nn.Tanh(), Residual(nn.ReLU(), nn.Linear(D, D)), nn.Linear(D, 1))
+
+    members = [network() for _ in range(M)]
+    stack, x = stack_modules(members), torch.randn(M, B, D)
+    stack(x).square().sum().backward()
+    for m, member in enumerate(members):
+        member(x[m]).square().sum().backward()
+        torch.testing.assert_close(stack[1].layers[1].weight.grad[m], member[1].layers[1].weight.grad)
+
+
+@pytest.mark.parametrize("name", ["residual", "residual first, and one within another", "scaled features"])
+def test_a_run_in_bfloat16_is_near_the_one_in_float32(name):
+    torch.manual_seed(0)
+    members = [NETWORKS[name]() for _ in range(M)]
+    x = torch.randn(M, B, D)
+    found = []
+    for half in (False, True):
+        store = FlatParameters(stack := stack_modules(members), half)
+        given = x.clone().requires_grad_()
+        loss = stack(given).float().square().sum()
+        slope, *gradients = torch.autograd.grad(loss, [given, *store.parameters.values()])
+        assert slope.dtype == torch.float32
+        found.append((slope, store.gather(gradients).clone()))
+    for exact, near in zip(*found, strict=True):
+        assert (near - exact).abs().max() < 0.05 * exact.abs().max()
 
 
 def test_hooks_of_a_layer_are_called():

@@ -24,8 +24,8 @@ FLOORS: dict[int, str] = {
     5: "blueprints builtins companion_blueprints describe manifest model modelformat persistence",
     4: "companions ensemble grouping guards heldout identity journal limits lossparts modelparts pace parts problem "
     "recall records scoring search selection tracking",
-    3: "arithmetic batches chains inputs member parameters schedules specs stacking stopping threads torch_optim "
-    "torch_runner torch_trials torch_worker training trees updates",
+    3: "arithmetic batches chains inputs member parameters processes schedules specs stacking stopping threads "
+    "torch_optim torch_runner torch_trials torch_worker training trees updates",
     2: "installed names observers plugins registry tracing",
     1: "columns dates delimited encoding folds frames kinds quantities readers tables targets tasks values writers",
     0: "errors gradients hookspecs results space strictjson",

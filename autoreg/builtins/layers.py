@@ -278,6 +278,20 @@ class Scale(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * before_rows(self.weight.to(x.dtype), x)
 
+    def inner(self) -> Inner | None:
+        """The layer within a run of layers."""
+        if not self.weight.requires_grad:
+            return None
+
+        def forward(x: Tensor) -> tuple[Tensor, Any]:
+            factors = self.weight.to(x.dtype).unsqueeze(1)
+            return x * factors, (x, factors)
+
+        return Inner(
+            forward, lambda gradient, kept: gradient * kept[1], False, (self.weight,),
+            lambda gradient, kept, into: sum_rows(gradient * kept[0], into), overwrites=False,
+        )  # fmt: skip
+
 
 class Parametric(nn.Module):
     """``x + alpha * (activation(x) - x)`` with one learned alpha per unit, 1 at the start, arXiv 2407.04491.
@@ -327,15 +341,15 @@ class Parametric(nn.Module):
             out = torch.addcmul(y, difference, beyond, out=None if unit.in_place else y)
             return out, (kept, difference, beyond)
 
-        def slopes(gradient: Tensor, kept: Any) -> tuple[Tensor]:
-            return (sum_rows(kept[1] * gradient, self.alpha),)
+        def slopes(gradient: Tensor, kept: Any, into: Tensor) -> None:
+            sum_rows(kept[1] * gradient, into)
 
         def backward(gradient: Tensor, kept: Any) -> Tensor:
             inner, _, beyond = kept
             through = unit.backward(gradient * (1 + beyond), inner)
             return through.addcmul_(gradient, beyond, value=-1)
 
-        return Inner(forward, backward, False, (self.alpha,), slopes)
+        return Inner(forward, backward, False, (self.alpha,), slopes, overwrites=False)
 
 
 class Residual(nn.Module):
@@ -355,6 +369,10 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.layers(x)
+
+    def added(self) -> nn.Module:
+        """The layers, for a run to add their output itself."""
+        return self.layers
 
 
 class ResidualBlock(nn.Module):
