@@ -9,6 +9,7 @@ Only for processes of our own: to fork one in which others have started threads 
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import queue
@@ -153,6 +154,8 @@ def _serve(work: Callable[[Any, Ask], Any], connection: Connection, others: list
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for other in others:
         other.close()
+    # what there is stays, and need not be looked through for garbage
+    gc.freeze()
 
     def exchange(message: Any) -> Any:
         try:
