@@ -9,13 +9,41 @@ from functools import cache
 
 import torch
 
+from autoreg.errors import OptionError, unknown
+
 _LOCK = threading.Lock()
 _users = 0
 _before = ""
 
 
-def has_bfloat16() -> bool:
-    """Whether matrix products in bfloat16 take the processor much less time than in float32."""
+def usable_device(name: str) -> str:
+    """The device that a user's word means.
+
+    Raises
+    ------
+    OptionError
+        When there is no such device, or torch cannot use it.
+
+    Examples
+    --------
+    >>> usable_device("auto")
+    'cpu'
+    """
+    if name in ("auto", "cpu"):
+        return "cpu"
+    kind, _, number = str(name).partition(":")
+    if kind != "cuda" or (number and not number.isdecimal()):
+        raise OptionError(unknown("device", name, ["auto", "cpu", "cuda", "cuda:0"]))
+    seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(number or 0) >= seen:
+        raise OptionError(f"device={name!r}: torch {torch.__version__} sees {seen} GPUs here; device='cpu' works")
+    return str(name)
+
+
+def has_bfloat16(device: str = "cpu") -> bool:
+    """Whether matrix products in bfloat16 take the device much less time than in float32."""
+    if device != "cpu":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 

@@ -54,6 +54,9 @@ class AutoRegressor(TableRegressor):
     random_state : int, RandomState or None
     n_jobs : int or None
         Stacks of networks trained at once, each on one core; None is one per core. The numbers do not depend on it.
+    device : {"auto", "cpu", "cuda"}
+        Where networks train; ``"cuda:1"`` names a GPU. ``"auto"`` is the CPU until GPUs have been measured. What is
+        scored at the end, saved and predicted is always computed on the CPU.
     precision : {"auto", "float32", "bfloat16"}
         Of the matrix products while training. ``"auto"`` takes bfloat16 for the portfolio where the processor has
         tiles for it; what is scored, saved and predicted is always computed in float32.
@@ -119,6 +122,7 @@ class AutoRegressor(TableRegressor):
         refit: bool = False,
         random_state: Any = None,
         n_jobs: int | None = None,
+        device: str = "auto",
         precision: str = "auto",
         run_dir: str | os.PathLike[str] | None = None,
         verbose: int = 1,
@@ -141,6 +145,7 @@ class AutoRegressor(TableRegressor):
         self.refit = refit
         self.random_state = random_state
         self.n_jobs = n_jobs
+        self.device = device
         self.precision = precision
         self.run_dir = run_dir
         self.verbose = verbose

@@ -60,11 +60,19 @@ class Batches:
     ----------
     orders : sequence of Order, M
     sample_weight : array, (N,), or None
+    device : torch.device
+        Where the rows' numbers are wanted.
     """
 
-    def __init__(self, orders: Sequence[Order], sample_weight: NDArray[np.float64] | None) -> None:
+    def __init__(
+        self,
+        orders: Sequence[Order],
+        sample_weight: NDArray[np.float64] | None,
+        device: torch.device = torch.device("cpu"),  # noqa: B008
+    ) -> None:
         self.orders = list(orders)
         self.sample_weight = sample_weight
+        self.device = device
 
     @property
     def n_steps(self) -> list[int]:
@@ -93,8 +101,8 @@ class Batches:
             counts[u, :s] = real.sum(1)
             weight[u, :s, :b] = self._weights(order, own_rows, real)
         return EpochBatches(
-            torch.from_numpy(rows),
-            torch.from_numpy(weight).to(dtype),
+            torch.from_numpy(rows).to(self.device),
+            torch.from_numpy(weight).to(self.device, dtype),
             counts,
             [position[o.key] for o in self.orders],
         )
@@ -138,6 +146,6 @@ class EpochBatches:
 
     def steps(self, start: int, stop: int) -> tuple[Tensor, Tensor, NDArray[np.int64]]:
         """Rows (S, M, B), weights (S, M, B) and counts (S, M) of some steps."""
-        index = torch.as_tensor(self.order_of)
+        index = torch.as_tensor(self.order_of, device=self.rows.device)
         rows, weight = self.rows[:, start:stop].transpose(0, 1), self.weight[:, start:stop].transpose(0, 1)
         return rows[:, index].long(), weight[:, index], self.counts[self.order_of, start:stop].T

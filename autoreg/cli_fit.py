@@ -150,6 +150,13 @@ PARTS = ("encoding", "network", "activation", "optimizer", "loss")
     "--jobs", type=click.IntRange(1), metavar="N", help="Cores to train on; the result is the same.  [default: all]"
 )
 @click.option(
+    "--device",
+    metavar="auto|cpu|cuda",
+    default="auto",
+    show_default=True,
+    help="Where networks train; auto is the CPU.",
+)
+@click.option(
     "--precision",
     type=click.Choice(["auto", "float32", "bfloat16"]),
     default="auto",

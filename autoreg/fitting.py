@@ -15,7 +15,7 @@ from sklearn.utils import check_consistent_length
 
 import autoreg
 from autoreg.arguments import TrainingTable, Validation, as_seed, read_for_fit
-from autoreg.arithmetic import has_bfloat16
+from autoreg.arithmetic import has_bfloat16, usable_device
 from autoreg.companions import EvaluatedCompanion, evaluate_companions
 from autoreg.errors import (
     AutoregError,
@@ -65,7 +65,14 @@ def fit_one(estimator: Any, X: Any, y: Any, sample_weight: Any, validation: Vali
     seed = as_seed(estimator.random_state)
     fold = _validation_fold(estimator, table, seed)
     problem = _problem(
-        table, schema, [fold], as_metric(None), seed=seed, own_seeds=False, choose_epoch=bool(estimator.early_stopping)
+        table,
+        schema,
+        [fold],
+        as_metric(None),
+        seed=seed,
+        own_seeds=False,
+        choose_epoch=bool(estimator.early_stopping),
+        device=usable_device(estimator.device),
     )
     candidate = estimator._candidate
     with show_progress(estimator.verbose) as on_progress:
@@ -137,7 +144,8 @@ def _search_and_keep(
     folds = _folds(estimator, table, groups, seed)
     settings = {name: facts.get(name, True) for name in ("own_seeds", "choose_epoch")}
     settings |= {"rungs": facts.get("rungs", ()), "most_epochs": facts.get("most_epochs", 0)}
-    half = again.precision == "bfloat16" if again else half_pays(estimator.precision, facts, len(table.y))
+    settings["device"] = device = usable_device(estimator.device)
+    half = again.precision == "bfloat16" if again else half_pays(estimator.precision, facts, len(table.y), device)
     problem = _problem(table, schema, folds, metric, seed=seed, half=half, **settings)
     on_all_rows, limit = estimator.refit or go_forward(folds), None
     if estimator.time_limit is not None and again is None:
@@ -222,13 +230,13 @@ def _check_options(estimator: Any) -> None:
         raise OptionError(f"n_candidates={n!r}: give a whole number of at least 1, or None")
 
 
-def half_pays(precision: str, facts: Mapping[str, Any], n_rows: int) -> bool:
+def half_pays(precision: str, facts: Mapping[str, Any], n_rows: int, device: str = "cpu") -> bool:
     """Whether to train in bfloat16: when asked to, or where strategy and processor are made for it."""
     if precision not in ("auto", "float32", "bfloat16"):
         raise OptionError(unknown("precision", precision, ["auto", "float32", "bfloat16"]))
     if precision == "auto":
         # in the small batches of a small table the casts take longer than the products
-        return bool(facts.get("half", False)) and n_rows >= 100 and has_bfloat16()
+        return bool(facts.get("half", False)) and n_rows >= 100 and has_bfloat16(device)
     return precision == "bfloat16"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,10 @@ ENCODED_BYTES = 1 << 27
 
 @dataclass(frozen=True)
 class Data:
-    """A coded table and its target as tensors: (N, Dn), (N, Dc), (N, O) float64; sample weights (N,) or None."""
+    """A coded table and its target as tensors: (N, Dn), (N, Dc), (N, O) float64; sample weights (N,) or None.
+
+    Where the tensors are is where stacks train.
+    """
 
     numbers: Tensor
     codes: Tensor
@@ -41,13 +45,16 @@ class Inputs:
         self.numbers, self.codes = data.numbers.to(dtype), data.codes
         self.n_rows = len(self.numbers)
         keys = list(dict.fromkeys(key for key, _ in encodings))
-        self.offset = torch.tensor([keys.index(key) * self.n_rows for key, _ in encodings])
+        self.device = self.numbers.device
+        self.offset = torch.tensor([keys.index(key) * self.n_rows for key, _ in encodings], device=self.device)
         self.learned: Callable[[Tensor, Tensor], Tensor] | None = stack.encoding
         self.per_key = False
         self.any_layout = takes_any_layout(stack.network)
         if None not in keys:
             first = dict(reversed(encodings))
-            self._compute_once([first[key].eval().to(dtype) for key in keys])
+            # the members' own stay where they are
+            own = [first[key] if self.device.type == "cpu" else copy.deepcopy(first[key]) for key in keys]
+            self._compute_once([encoding.eval().to(self.device, dtype) for encoding in own])
 
     @torch.no_grad()
     def _compute_once(self, encodings: Sequence[nn.Module]) -> None:

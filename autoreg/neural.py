@@ -52,6 +52,9 @@ class NeuralRegressor(TableRegressor):
     encoding_options, network_options, activation_options, loss_options, optimizer_options : dict or None
         Options of the named parts; also reached as ``network__depth`` by `set_params` and `GridSearchCV`.
     random_state : int, RandomState or None
+    device : {"auto", "cpu", "cuda"}
+        Where networks train; ``"cuda:1"`` names a GPU. ``"auto"`` is the CPU until GPUs have been measured. What is
+        scored at the end, saved and predicted is always computed on the CPU.
     verbose : int
 
     Attributes
@@ -100,6 +103,7 @@ class NeuralRegressor(TableRegressor):
         loss_options: dict[str, Any] | None = None,
         optimizer_options: dict[str, Any] | None = None,
         random_state: Any = None,
+        device: str = "auto",
         verbose: int = 0,
     ) -> None:
         self.network = network
@@ -121,6 +125,7 @@ class NeuralRegressor(TableRegressor):
         self.loss_options = loss_options
         self.optimizer_options = optimizer_options
         self.random_state = random_state
+        self.device = device
         self.verbose = verbose
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:

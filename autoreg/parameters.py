@@ -51,7 +51,8 @@ class FlatParameters:
         self._sizes = {name: parameter[0].numel() for name, parameter in self.parameters.items()}
         self._shapes = {name: parameter.shape[1:] for name, parameter in self.parameters.items()}
         state = state_tensors(stack)
-        self.flat = torch.zeros(len(next(iter(state.values()))) if state else 0, 0)
+        some = next(iter(state.values()), torch.zeros(0))
+        self.flat = torch.zeros(len(some), 0, device=some.device)
         if self.names:
             self.flat = torch.cat([self._block(name, p.data) for name, p in self.parameters.items()], dim=1)
         self._half = half
@@ -140,8 +141,7 @@ class FlatParameters:
 
     def repeat(self, values: dict[str, Any]) -> Tensor:
         """One number per parameter spread over its elements, (P,)."""
-        parts = [torch.full((self._sizes[name],), float(values[name]), dtype=self.flat.dtype) for name in self.names]
-        return torch.cat(parts)
+        return torch.cat([self.flat.new_full((self._sizes[name],), float(values[name])) for name in self.names])
 
     def keep(self, members: Sequence[int]) -> None:
         """Go on with some members only."""
@@ -166,10 +166,11 @@ class Snapshot:
         self.others = {name: t.detach()[index] for name, t in state.items() if id(t) not in trained}
 
     def states(self, store: FlatParameters) -> list[dict[str, Tensor]]:
-        """Each member's tensors, under a single module's names."""
+        """Each member's tensors on the CPU, under a single module's names."""
         views = store.views(self.flat)
         tensors = {**self.others, **{name: views[first] for name, first in self.trained.items()}}
-        return [{name: tensor[m].clone() for name, tensor in tensors.items()} for m in range(len(self.flat))]
+        members = range(len(self.flat))
+        return [{name: tensor[m].clone().cpu() for name, tensor in tensors.items()} for m in members]
 
 
 def state_tensors(stack: nn.Module) -> dict[str, Tensor]:

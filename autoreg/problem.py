@@ -42,6 +42,8 @@ class Problem:
         Where a stack may train on when time is left; 0 for the candidates' own.
     half : bool
         Whether matrix products are in bfloat16 while training; what is reported and saved is computed in `dtype`.
+    device : str
+        Where stacks train. All else is computed on the CPU.
     """
 
     numbers: NDArray[np.float32]
@@ -58,6 +60,7 @@ class Problem:
     half: bool = False
     rungs: Sequence[tuple[float, float]] = ()
     most_epochs: int = 0
+    device: str = "cpu"
     _statistics: dict[int, FoldStatistics] = field(default_factory=dict)
 
     def statistics(self, fold: int) -> FoldStatistics:
@@ -97,9 +100,9 @@ class Problem:
 
     def data(self) -> Data:
         return Data(
-            torch.tensor(self.numbers, dtype=self.dtype),
-            torch.from_numpy(self.codes.astype(np.int64)),
-            torch.tensor(self.y),
+            torch.tensor(self.numbers, dtype=self.dtype).to(self.device),
+            torch.from_numpy(self.codes.astype(np.int64)).to(self.device),
+            torch.tensor(self.y).to(self.device),
             self.sample_weight,
         )
 

@@ -159,7 +159,7 @@ class Metric:
 
         def score(target: Tensor, prediction: Tensor, weight: Tensor) -> Tensor:
             values = []
-            for y, p, w in zip(target.numpy(), prediction.numpy(), weight.numpy(), strict=True):
+            for y, p, w in zip(*(tensor.cpu().numpy() for tensor in (target, prediction, weight)), strict=True):
                 real = w > 0
                 equal = np.all(w[real] == w[real][0]) if real.any() else True
                 values.append(self.score(y[real], p[real], None if equal else w[real]))

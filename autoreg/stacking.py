@@ -75,8 +75,14 @@ _GENERATOR = threading.RLock()
 
 
 @contextmanager
-def drawing(seed: int) -> Iterator[None]:
-    """Draws from torch's generator come from `seed`, one thread at a time; its state before comes back.
+def drawing(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Draws from torch's generators come from `seed`, one thread at a time; their state before comes back.
+
+    Parameters
+    ----------
+    seed : int
+    device : torch.device, optional
+        A GPU that has a generator of its own.
 
     >>> before = torch.get_rng_state()
     >>> with drawing(0):
@@ -84,9 +90,12 @@ def drawing(seed: int) -> Iterator[None]:
     >>> torch.equal(torch.get_rng_state(), before)
     True
     """
-    with _GENERATOR, torch.random.fork_rng(devices=[]):
+    cuda = [device] if device is not None and device.type == "cuda" else []
+    with _GENERATOR, torch.random.fork_rng(devices=cuda):
         # torch.manual_seed takes a hundred times as long, and seeds other devices for good
         torch.default_generator.manual_seed(seed & 0x7FFFFFFFFFFFFFFF)
+        if cuda:
+            torch.cuda.manual_seed(seed & 0x7FFFFFFFFFFFFFFF)
         yield
 
 
@@ -252,7 +261,7 @@ class Mapped:
                 continue
             own = {name: tensors[m] for name, tensors in split.items()}
             views = {name: tensor[m] for name, tensor in buffers.items()}
-            with drawing(mix(seed, int(self.steps[m]))):
+            with drawing(mix(seed, int(self.steps[m])), inputs[0].device):
                 outputs.append(functional_call(self.template, (own, views), tuple(x[m, :count] for x in inputs)))
         # padding repeats a row: what stands behind may have no finite value at zero
         filler = next(output[:1].detach() for output in outputs if output is not None)

@@ -124,8 +124,9 @@ def seconds_per_epoch(spec: StackSpec, data: Data, steps: int = 3) -> float:
     batches = run.batches.epoch(1, spec.dtype)
     rates = run.learning_rates(1)
     run.stack.train()
-    run.train_steps(batches, rates, 0, 1)
+    # a GPU is asked for its numbers: until then it may only have been told what to do
+    run.train_steps(batches, rates, 0, 1).sum().item()
     steps = min(steps, batches.n_steps)
     begin = time.perf_counter()
-    run.train_steps(batches, rates, 0, steps)
+    run.train_steps(batches, rates, 0, steps).sum().item()
     return (time.perf_counter() - begin) / steps * batches.n_steps * (1 + 1 / 12)

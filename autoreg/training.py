@@ -80,11 +80,13 @@ class StackRun:
         self.outcomes = {member.candidate: CandidateOutcome(member.candidate) for member in spec.members}
         stack = stack_modules([member.module for member in self.members], [m.seed for m in self.members])
         assert isinstance(stack, Member)
-        self.stack = stack.to(spec.dtype)
+        self.device = data.target.device
+        self.stack = stack.to(self.device, spec.dtype)
         # the target's scale stays float64: a float32 target far from zero would lose its digits
-        self.stack.center = torch.stack([member.module.center for member in self.members])
-        self.stack.spread = torch.stack([member.module.spread for member in self.members])
-        self.log_target = data.target.log() if bool(self.stack.log.any()) else None
+        self.stack.center = torch.stack([member.module.center for member in self.members]).to(self.device)
+        self.stack.spread = torch.stack([member.module.spread for member in self.members]).to(self.device)
+        logs = any(bool(member.module.log.any()) for member in self.members)
+        self.log_target = data.target.log() if logs else None
         encodings = [(member.encoding_key, member.module.encoding) for member in self.members]
         self.inputs = Inputs(encodings, self.stack, data, spec.dtype)
         self.store = FlatParameters(self.stack, spec.half)
@@ -92,6 +94,7 @@ class StackRun:
         self.batches = Batches(
             [Order(member.seed, member.train, member.batch_size) for member in self.members],
             data.sample_weight,
+            self.device,
         )
         self.mapped = mapped_forwards(self.stack)
         self._arrange()
@@ -110,7 +113,7 @@ class StackRun:
         rates = self.learning_rates(epoch)
         self.stack.train()
         total = self.train_steps(batches, rates, 0, batches.n_steps)
-        steps = torch.tensor(self.batches.n_steps, dtype=self.spec.dtype)
+        steps = torch.tensor(self.batches.n_steps, dtype=self.spec.dtype, device=self.device)
         return total / steps
 
     def train_steps(self, batches: EpochBatches, learning_rates: Tensor, start: int, stop: int) -> Tensor:
@@ -123,12 +126,13 @@ class StackRun:
             Of all the epoch's steps.
         start, stop : int
         """
-        total = torch.zeros(len(self.members), dtype=self.spec.dtype)
+        total = torch.zeros(len(self.members), dtype=self.spec.dtype, device=self.device)
         # what needs no network is prepared for many steps at once
         many = max(1, PREPARED_ELEMENTS // (len(self.members) * batches.rows.shape[2] * self.data.target.shape[1]))
         for first in range(start, stop, many):
             rows, weight, counts = batches.steps(first, min(first + many, stop))
-            target, active = self._scaled_target(rows), torch.from_numpy((counts > 0).astype(np.int64))
+            target = self._scaled_target(rows)
+            active = torch.from_numpy((counts > 0).astype(np.int64)).to(self.device)
             for s in range(len(rows)):
                 idle = np.flatnonzero(counts[s] == 0).tolist()
                 for mapped in self.mapped:
@@ -157,7 +161,7 @@ class StackRun:
             losses = self.members[0].loss.function(output, target)
         else:
             parts = [self.members[g[0]].loss.function(output[g], target[g]) for g in self.loss_groups]
-            order = torch.tensor([m for g in self.loss_groups for m in g]).argsort()
+            order = torch.tensor([m for g in self.loss_groups for m in g], device=self.device).argsort()
             losses = torch.cat(parts)[order]
         return losses.mean(-1) if losses.ndim == 3 else losses
 
@@ -178,7 +182,7 @@ class StackRun:
             if key not in factors:
                 factors[key] = [member.schedule(self.timeline.at(epoch, s, steps[m])) for s in range(steps[m])]
             table[: steps[m], m] = np.multiply(factors[key], member.learning_rate)
-        return torch.from_numpy(table).to(self.spec.dtype)
+        return torch.from_numpy(table).to(self.device, self.spec.dtype)
 
     def validate(self, epoch: int, train_loss: Tensor) -> None:
         """Score all members, note what is best so far, and let candidates leave that failed or ran out of patience."""
@@ -268,13 +272,14 @@ class StackRun:
         weight = np.stack([np.arange(longest) < len(member.valid) for member in self.members]).astype(float)
         if self.data.sample_weight is not None:
             weight = weight * self.data.sample_weight[rows]
-        index = torch.from_numpy(rows)
+        index = torch.from_numpy(rows).to(self.device)
         chunk = max(64, VALIDATION_ELEMENTS // len(self.members))
         prediction = torch.cat([self._predict(part) for part in index.split(chunk, dim=1)], dim=1)
-        scores = self.spec.score(self.data.target[index], prediction, torch.from_numpy(weight)).tolist()
+        scores = self.spec.score(self.data.target[index], prediction, torch.from_numpy(weight).to(self.device)).tolist()
         if before is not None:
             self.store.load(before)
-        arrays = [prediction[m, : len(member.valid)].numpy() for m, member in enumerate(self.members)]
+        found = prediction.cpu()
+        arrays = [found[m, : len(member.valid)].numpy() for m, member in enumerate(self.members)]
         return arrays, scores
 
     def _use_averaged(self) -> Tensor | None:

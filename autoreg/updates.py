@@ -75,7 +75,11 @@ class OptimizerGroup:
         options: dict[str, Any] = {}
         for name, value in first.options.items():
             values = [part.options[name] for part in self.parts]
-            options[name] = value if all(v == value for v in values) else torch.tensor(values, dtype=torch.float64)
+            options[name] = (
+                value
+                if all(v == value for v in values)
+                else torch.tensor(values, dtype=torch.float64, device=self.store.flat.device)
+            )
         return first.make(**options)
 
     def _named(self, flat: Tensor) -> Tensors:
@@ -84,7 +88,8 @@ class OptimizerGroup:
 
     def update(self, gradient: Tensor, learning_rate: Tensor, idle: Sequence[int]) -> None:
         """Change the parameters by one step; idle members (places in the stack) keep theirs, and their state."""
-        resting = torch.tensor([m - self.start for m in idle if self.start <= m < self.stop], dtype=torch.long)
+        own = [m - self.start for m in idle if self.start <= m < self.stop]
+        resting = torch.tensor(own, dtype=torch.long, device=gradient.device)
         before = map_state(lambda t: t[resting], self.state) if len(resting) else None
         params, gradients = self._named(self.store.flat), self._named(gradient)
         rate, roles = learning_rate[self.start : self.stop], self.flat_roles or self.roles

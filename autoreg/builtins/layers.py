@@ -98,6 +98,9 @@ class Dropout(nn.Module):
     def _drops(self) -> bool:
         if not self.training:
             return False
+        if self.rate.device.type != "cpu":
+            # looking into a GPU's memory would wait for all that it still has to do
+            return True
         state = self.rate, self.rate._version
         if self._asked is None or self._asked[0] is not state[0] or self._asked[1] != state[1]:
             # looking into a tensor in every step would take longer than a small layer
