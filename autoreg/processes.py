@@ -149,9 +149,9 @@ class _Gone(BaseException):
 
 def _serve(work: Callable[[Any, Ask], Any], connection: Connection, others: list[Connection]) -> None:
     """What a fork does until the process that was forked is done with it, or gone."""
-    # Ctrl-C is heard, and answered, there
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # a wish to end is heard, and answered, there, though a terminal or `timeout` may tell the whole group
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     for other in others:
         other.close()
     # what there is stays, and need not be looked through for garbage

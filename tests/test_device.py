@@ -28,7 +28,8 @@ OPTIONS = {
 def _run(options, device, half=False, weight=None):
     load_plugins()
     rng = np.random.default_rng(0)
-    frame = pd.DataFrame({"a": rng.normal(size=60), "b": rng.normal(size=60), "c": rng.choice(list("abcdefghijkl"), 60)})
+    frame = pd.DataFrame(rng.normal(size=(60, 2)), columns=["a", "b"])
+    frame["c"] = rng.choice(list("abcdefghijkl"), 60)
     frame.loc[::7, "a"] = np.nan
     y = rng.normal(size=60)
     schema = infer_schema(frame)

@@ -74,6 +74,15 @@ def test_an_error_of_the_answer_ends_the_fork_and_nobody_waits():
             os.kill(pid, 0)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_wish_to_end_is_not_for_forks(number):
+    with Forks(work, 1) as forks:
+        pid = forks.run("pid", None)
+        os.kill(pid, number)
+        assert forks.run(1, lambda question: pid) == [pid]
+        assert forks.run("pid", None) == pid
+
+
 def test_threads_use_a_fork_each():
     meet, pids = threading.Barrier(2), []
 
