@@ -1,6 +1,6 @@
-"""Ways to train a stack that autoreg could take and does not: padded to one shape, and compiled.
+"""Ways to train a stack that autoreg could take, beside the one it takes.
 
-    python examples/benchmarks/variants.py [--questions padding compile] [--repeat 5]
+    python examples/benchmarks/variants.py [--questions padding compile cores] [--repeat 5]
 
 *padding*: networks of two widths, in a stack for each width, or in one stack as wide as the widest. The padded stack
 has the arithmetic of the widest network in all its members, so that is how it is timed; masks would come on top.
@@ -8,8 +8,11 @@ has the arithmetic of the widest network in all its members, so that is how it i
 *compile*: the forward and backward pass of a stack, as it is and after `torch.compile`; how long compiling takes, and
 after how many steps it is repaid.
 
-All on one core, as a stack is trained: 8,000 rows of 20 features, 5 folds, ReLU, Adam, batches of 256, medians of
-`--repeat` in turns. Nothing else should run on the machine.
+*cores*: two stacks of the portfolio's networks at once, in two threads of one process, or in two forks of it; beside a
+step of one stack alone.
+
+A stack takes one core: 8,000 rows of 20 features, 5 folds, ReLU, Adam, batches of 256 where nothing else is said,
+medians of `--repeat` in turns. Nothing else should run on the machine.
 """
 
 from __future__ import annotations
@@ -29,14 +32,16 @@ from torch import Tensor
 from torch.func import functional_call
 
 from autoreg.arithmetic import fast_products
+from autoreg.builtins.portfolio import COMMON
 from autoreg.folds import make_folds
 from autoreg.grouping import build, spec_of
 from autoreg.plugins import load_plugins
 from autoreg.problem import Problem
+from autoreg.processes import Forks
 from autoreg.scoring import as_metric
 from autoreg.space import Candidate
 from autoreg.tables import infer_schema
-from autoreg.threads import one_thread
+from autoreg.threads import one_thread, side_by_side
 from autoreg.training import StackRun
 
 ROWS, FEATURES, STEPS = 8000, 20, 20
@@ -137,7 +142,39 @@ def compiled(repeat: int) -> list[str]:
     return lines
 
 
-QUESTIONS: dict[str, Callable[[int], list[str]]] = {"padding": padding, "compile": compiled}
+def cores(repeat: int) -> list[str]:
+    lines = ["| networks | rows of a step | alone | two threads | two forks | threads / forks |"]
+    lines.append("| --- | --- | --- | --- | --- | --- |")
+    problem = make_problem(False)
+    for count in (1, 4):
+        for rows in (64, 256):
+            candidates = [
+                Candidate(
+                    {**COMMON, "encoding": "ple", "network__dropout": 0.15, "batch_size": rows, "learning_rate": rate}
+                )
+                for rate in (0.008, 0.005, 0.003, 0.002)[:count]
+            ]
+            built = [build(i, one, problem) for i, one in enumerate(candidates)]
+            steps = [steps_of(StackRun(spec_of(built, problem), problem.data())) for _ in range(2)]
+
+            def in_fork(place: int, ask: object, steps: Sequence[Callable[[], None]] = steps) -> None:
+                with one_thread():
+                    steps[place]()
+
+            with Forks(in_fork, 2) as forks:
+                ways: list[Callable[[], Any]] = [
+                    steps[0],
+                    lambda: side_by_side([lambda halt, step=step: step() for step in steps], 2),  # noqa: B023
+                    lambda: side_by_side([lambda halt, i=i: forks.run(i, None) for i in range(2)], 2),
+                ]
+                alone, threads, apart = milliseconds(ways, repeat, STEPS)
+            lines.append(
+                f"| {5 * count} | {rows} | {alone:.1f} ms | {threads:.1f} ms | {apart:.1f} ms | {threads / apart:.2f} |"
+            )
+    return lines
+
+
+QUESTIONS: dict[str, Callable[[int], list[str]]] = {"padding": padding, "compile": compiled, "cores": cores}
 
 
 def main() -> None:
