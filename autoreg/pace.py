@@ -81,6 +81,9 @@ class Pace(Protocol):
     def take_up(self, stack: int, moves: Sequence[Sequence[int]]) -> None:
         """Be told what was decided for a stack that was trained before an interruption."""
 
+    def forget(self, stack: int) -> None:
+        """Be told that a stack failed, and its candidates train one by one: each is now a stack of its own."""
+
     def seconds_left(self) -> float | None:
         """How long stacks may still take, where a clock says it."""
 
@@ -105,6 +108,10 @@ class AsPlanned:
 
     def take_up(self, stack: int, moves: Sequence[Sequence[int]]) -> None:
         """Nothing to do: the plan says it."""
+
+    def forget(self, stack: int) -> None:
+        """Nothing to forget but where a search was ended early."""
+        self.moves.pop(stack, None)
 
     def seconds_left(self) -> None:
         """Nobody knows."""
@@ -170,6 +177,10 @@ class ByClock:
             deadline = now + share * max(0.0, self.deadline - now)
             self._stacks[stack] = _Stack(Timeline(epochs), max(epochs, most), deadline)
 
+    def forget(self, stack: int) -> None:
+        """What was decided for a stack that failed is of no use."""
+        self.moves.pop(stack, None)
+
     def seconds_left(self) -> float:
         """The time until the deadline."""
         return max(0.0, self.deadline - time.perf_counter())
@@ -230,6 +241,9 @@ class AsBefore:
 
     def take_up(self, stack: int, moves: Sequence[Sequence[int]]) -> None:
         """Nothing to do: all is known."""
+
+    def forget(self, stack: int) -> None:
+        """The earlier search knew it already: what is noted is of the candidates one by one."""
 
     def seconds_left(self) -> None:
         """Nobody knows."""

@@ -4,7 +4,7 @@ Two threads of Python that run many short operations wait for each other's inter
 train no faster on two cores than one after another. A fork has a lock of its own, shares all memory until it writes to
 it, and leaves this process alive when it dies.
 
-Only for processes of our own: to fork one in which others have started threads is not safe.
+A process in which others have threads is not forked: one of them may hold a lock that would never be given back.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import queue
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable
-from multiprocessing import get_context
+from multiprocessing import current_process, get_context
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any
@@ -31,14 +32,38 @@ _ours = False
 
 
 def this_process_is_ours() -> None:
-    """Allow forks: nobody else has threads here. The command line says so."""
+    """Told by the command line: nobody else has threads here, and memory that is freed may be kept."""
     global _ours
-    _ours = sys.platform == "linux"
+    _ours = True
+    keep_freed_memory()
 
 
 def may_fork() -> bool:
-    """Whether work may run in forks of this process."""
-    return _ours
+    """Whether work may run in forks of this process: on Linux, unless others may have threads here."""
+    alone = threading.active_count() == 1 and not current_process().daemon
+    return sys.platform == "linux" and (_ours or alone)
+
+
+LARGE = 1 << 25
+"""32 MiB, the most that glibc takes as the size from which memory goes straight back to the system."""
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what it frees: training allocates and frees the same large tensors all the time.
+
+    For processes of our own only, never for one that imports autoreg.
+    """
+    try:
+        if not (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc"):
+            return
+    except (AttributeError, ValueError):  # not Linux, or not glibc
+        return
+    import ctypes
+
+    mallopt = ctypes.CDLL(None).mallopt
+    trim_threshold, mmap_threshold = -1, -3
+    mallopt(mmap_threshold, 1 << 30) or mallopt(mmap_threshold, LARGE)
+    mallopt(trim_threshold, (1 << 31) - 1)
 
 
 class ProcessEnded(AutoregError):
@@ -76,7 +101,10 @@ class Forks:
             here, there = context.Pipe()
             # those of others would stay open in this one when this process is gone
             process = context.Process(target=_serve, args=(self.work, there, [*self.all, here]), daemon=True)
-            process.start()
+            with warnings.catch_warnings():
+                # of threads that libraries have: they do nothing while this one forks
+                warnings.simplefilter("ignore", DeprecationWarning)
+                process.start()
             there.close()
             self.all[here] = process
         self.idle.put(here)
@@ -156,6 +184,7 @@ def _serve(work: Callable[[Any, Ask], Any], connection: Connection, others: list
         other.close()
     # what there is stays, and need not be looked through for garbage
     gc.freeze()
+    keep_freed_memory()
 
     def exchange(message: Any) -> Any:
         try:

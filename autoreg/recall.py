@@ -7,6 +7,7 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 from autoreg.journal import Unkept
+from autoreg.processes import ProcessEnded
 from autoreg.results import CandidateResult
 
 T = TypeVar("T")
@@ -14,7 +15,7 @@ T = TypeVar("T")
 
 def keep(stack: Sequence[Any], evaluated: Sequence[Any], journal: Unkept) -> None:
     """Note what became of a stack's candidates, unless one failed for what this machine lacked at the moment."""
-    if any(isinstance(item.error, (MemoryError, OSError)) for item in evaluated):
+    if any(isinstance(item.error, (MemoryError, OSError, ProcessEnded)) for item in evaluated):
         return
     kept = [{"result": as_kept(item.result), "states": item.states, "oof": item.oof} for item in evaluated]
     journal.note(_key(stack), kept)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import numbers
 import threading
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -178,8 +179,7 @@ def evaluate(
     earlier = [place for place, stack in enumerate(stacks) if is_kept(stack, journal)]
     specs, data = [spec_of(stack, problem, stop) for stack in stacks], problem.data()
     tracker = Tracker(specs, data, problem.metric.sign, on_progress, n_jobs, earlier, pace.seconds_left())
-    lengths = [(stack[0].index, spec.max_epochs) for stack, spec in zip(stacks, specs, strict=True)]
-    pace.begin([(first, epochs, max(epochs, problem.most_epochs)) for first, epochs in lengths], at_once(n_jobs))
+    pace.begin(_lengths(stacks, problem), at_once(n_jobs))
 
     def ended(evaluated: list[Evaluated]) -> None:
         journal.tell()
@@ -190,8 +190,8 @@ def evaluate(
     training = _Training(stacks, problem, data, tracker, stop, pace, journal, enough or (lambda: False))
     todo = [place for place in range(len(stacks)) if place not in earlier]
     many = min(at_once(n_jobs), len(todo))
-    # what says when to stop may remember what it was asked, so it is asked in one process
-    apart = many > 1 and stop is None and may_fork()
+    # an object of a user's may note what is done with it, and what says when to stop what it was asked
+    apart = many > 1 and stop is None and all(map(_by_names, candidates)) and may_fork()
     with fast_products(), Forks(training.apart, many) if apart else nullcontext() as training.forks:
         side_by_side([partial(training.train, place) for place in range(len(stacks))], n_jobs, ended)
     if not stacks:
@@ -200,6 +200,19 @@ def evaluate(
         if item.index not in done:
             done[item.index] = _failed(item.index, item.recipe.candidate, problem, LEFT_OUT)
     return [done[index] for index in sorted(done)]
+
+
+def _lengths(stacks: Sequence[Sequence[Built]], problem: Problem) -> list[tuple[int, int, int]]:
+    """Each stack's number, its epochs, and how many more it may have."""
+    epochs = [int(stack[0].recipe.candidate["max_epochs"]) for stack in stacks]
+    return [(stack[0].index, n, max(n, problem.most_epochs)) for stack, n in zip(stacks, epochs, strict=True)]
+
+
+def _by_names(candidate: Candidate) -> bool:
+    """Whether a candidate's parts are named, and no objects."""
+    return all(
+        isinstance(value, (str, numbers.Real, list, tuple, type(None))) for value in candidate.parameters.values()
+    )
 
 
 @dataclass
@@ -222,39 +235,46 @@ class _Training:
         first = stack[0].index
         evaluated = [] if first in pace.skipped else recalled(stack, journal, Evaluated)
         if evaluated:
-            pace.take_up(first, journal.fact(f"ends of stack {first}") or ())
+            for one in evaluated:
+                index = one.result.index
+                pace.take_up(index, journal.fact(f"ends of stack {index}") or ())
+                one.moves = pace.moves.get(index, pace.moves.get(first, ()))
         elif first not in pace.skipped and self.enough():
             pace.skipped.append(first)
         elif first not in pace.skipped:
-            ends = _Ends(self, place, halt)
-            evaluated = list(self._evaluate(place, range(len(stack)), ends.after))
-            if ends.cut:
+            evaluated, cut = self._evaluate(place, range(len(stack)), halt)
+            if cut:
                 return [item for item in evaluated if not item.result.failure]
-            if first in pace.moves:
-                journal.note_fact(f"ends of stack {first}", pace.moves[first])
+            for item in stack:
+                if item.index in pace.moves:
+                    journal.note_fact(f"ends of stack {item.index}", pace.moves[item.index])
             keep(stack, evaluated, journal)
-        for item in evaluated:
-            item.moves = pace.moves.get(first, ())
         self.tracker.finished(place)
         return evaluated
 
-    def _evaluate(self, place: int, within: range, on_epoch: OnEpoch) -> Iterator[Evaluated]:
-        """Train candidates of a stack; when something raises, each by itself, so that only the culprit fails."""
+    def _evaluate(self, place: int, within: range, halt: threading.Event) -> tuple[list[Evaluated], bool]:
+        """What becomes of candidates that train together, and whether they were cut short.
+
+        When something raises, each trains by itself, so that only the culprit fails.
+        """
         chosen = [self.stacks[place][i] for i in within]
+        first, ends = chosen[0].index, _Ends(self, place, chosen[0], halt)
         try:
-            outcomes = self._outcomes(place, within, on_epoch)
+            outcomes = self._outcomes(place, within, ends.after)
         except Stopped:
             raise
         except (Exception, SystemExit) as error:  # a part from a plugin or a user may raise anything
-            if len(within) > 1:
-                for i in within:
-                    yield from self._evaluate(place, range(i, i + 1), on_epoch)
-            else:
-                yield _failed(chosen[0].index, chosen[0].recipe.candidate, self.problem, error)
-            return
+            if len(within) == 1:
+                return [_failed(first, chosen[0].recipe.candidate, self.problem, error)], False
+            self.pace.forget(first)
+            self.pace.begin(_lengths([[item] for item in chosen], self.problem), at_once=1)
+            alone = [self._evaluate(place, range(i, i + 1), halt) for i in within]
+            return [item for evaluated, _ in alone for item in evaluated], any(cut for _, cut in alone)
         by_index = {outcome.candidate: outcome for outcome in outcomes}
-        for item in chosen:
-            yield _gather(item, by_index[item.index], self.problem)
+        evaluated = [_gather(item, by_index[item.index], self.problem) for item in chosen]
+        for one in evaluated:
+            one.moves = self.pace.moves.get(first, ())
+        return evaluated, ends.cut
 
     def _outcomes(self, place: int, within: range, on_epoch: OnEpoch) -> list[CandidateOutcome]:
         if self.forks is None:
@@ -284,10 +304,9 @@ class _Training:
 class _Ends:
     """When a stack ends: as planned, as its pace moves that, or now because there is enough."""
 
-    def __init__(self, training: _Training, place: int, halt: threading.Event) -> None:
+    def __init__(self, training: _Training, place: int, first: Built, halt: threading.Event) -> None:
         self.training, self.place, self.halt = training, place, halt
-        stack = training.stacks[place]
-        self.first, self.last, self.cut = stack[0].index, int(stack[0].recipe.candidate["max_epochs"]), False
+        self.first, self.last, self.cut = first.index, int(first.recipe.candidate["max_epochs"]), False
 
     def after(self, epoch: int, outcomes: dict[int, CandidateOutcome]) -> int | None:
         """Another last epoch, or None."""

@@ -675,26 +675,26 @@ def test_a_closed_pipe_is_no_error(model: Path, tmp_path: Path) -> None:
 
 
 def test_the_allocator_is_told_only_in_our_own_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    from autoreg import __main__
+    from autoreg import __main__, processes
 
     called: list[bool] = []
-    monkeypatch.setattr(__main__, "keep_freed_memory", lambda: called.append(True))
+    monkeypatch.setattr(processes, "this_process_is_ours", lambda: called.append(True))
     monkeypatch.setattr(__main__, "autoreg", lambda prog_name: None)
     for command, expected in ((["--help"], 0), (["show", "m"], 0), (["fit", "t.csv"], 1), (["predict", "m", "t"], 2)):
         monkeypatch.setattr(sys, "argv", ["autoreg", *command])
         __main__.main()
         assert len(called) == expected
-    program = "from autoreg.__main__ import keep_freed_memory; keep_freed_memory()"
+    program = "from autoreg.processes import keep_freed_memory; keep_freed_memory()"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_the_allocator_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    from autoreg import __main__
+    from autoreg.processes import keep_freed_memory
 
     def refuses(name: str) -> str:
         raise ValueError(name)
 
     monkeypatch.setattr(os, "confstr", refuses)
-    __main__.keep_freed_memory()
+    keep_freed_memory()
     monkeypatch.delattr(os, "confstr")
-    __main__.keep_freed_memory()
+    keep_freed_memory()

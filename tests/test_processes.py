@@ -7,10 +7,12 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from autoreg.processes import Forks, ProcessEnded
+from autoreg import AutoRegressor
+from autoreg.processes import Forks, ProcessEnded, may_fork
 
 
 class TwoArguments(Exception):
@@ -127,6 +129,41 @@ def _is_alive(pid):
             return stat.read().split(") ")[1][0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_a_process_in_which_others_have_threads_is_not_forked():
+    def ask(found):
+        found.append(may_fork())
+
+    assert may_fork() == (sys.platform == "linux")
+    found = []
+    thread = threading.Thread(target=ask, args=[found])
+    thread.start()
+    thread.join()
+    assert found == [False]
+
+
+def test_objects_of_a_users_are_used_in_the_users_process():
+    pids = set()
+
+    def loss(prediction, target):
+        pids.add(os.getpid())
+        return (prediction - target).square().sum(-1)
+
+    X, y = np.random.default_rng(0).normal(size=(60, 3)), np.arange(60.0)
+    space = {"max_epochs": [2]}
+    for losses in ([loss], ["mse"]):
+        AutoRegressor(effort="quick", losses=losses, space=space, companions=None, n_jobs=2, verbose=0).fit(X, y)
+    assert pids == {os.getpid()}
+
+
+def test_the_same_bits_in_forks_and_threads(monkeypatch):
+    X, y = np.random.default_rng(0).normal(size=(90, 3)), np.arange(90.0)
+    given = {"effort": "quick", "space": {"max_epochs": [4]}, "companions": None, "random_state": 0, "verbose": 0}
+    apart = AutoRegressor(**given, n_jobs=2).fit(X, y).predict(X)
+    monkeypatch.setattr("autoreg.search.may_fork", lambda: False)
+    for jobs in (1, 2):
+        np.testing.assert_array_equal(AutoRegressor(**given, n_jobs=jobs).fit(X, y).predict(X), apart)
 
 
 DYING = """

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from exampletables import lay_out
 from safetensors.torch import load_file
 
-from autoreg import AutoRegressor, load
+from autoreg import AutoRegressor, load, register
 from autoreg.builtins import portfolio as builtin
 from autoreg.builtins.portfolio import portfolio
 from autoreg.cli import autoreg
@@ -21,6 +22,7 @@ from autoreg.errors import ModelFileError, OptionError
 from autoreg.pace import SETTLED, AsBefore, ByClock, seconds_of
 from autoreg.persistence import read_manifest
 from autoreg.plans import RanPlan
+from autoreg.plugins import load_plugins
 from autoreg.results import CandidateResult
 from autoreg.space import Candidate, Space, Time
 
@@ -190,6 +192,34 @@ def test_a_plan_by_the_clock_runs_again_without_it(tmp_path: Path, strategy: str
     loaded = load(tmp_path / "m.safetensors")
     third = AutoRegressor(strategy, cv=2, space=space, companions=None, random_state=0, verbose=0).repeating(loaded)
     assert np.array_equal(third.fit(X, Y).predict(X), first.predict(X))
+
+
+@pytest.fixture
+def notebook() -> Iterator[None]:
+    """What is registered in a test is forgotten."""
+    load_plugins.cache_clear()
+    yield
+    load_plugins.cache_clear()
+
+
+@pytest.mark.usefixtures("notebook")
+def test_what_trains_one_by_one_since_its_stack_failed_is_repeated_too() -> None:
+    """The clock ends each of them, and each end is noted by the candidate's own number."""
+
+    def fails(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        raise ArithmeticError("it always does")
+
+    register("loss", "breaks", fails)
+    settings: dict[str, Any] = {"strategy": "grid", "cv": 2, "losses": ["mse", "breaks", "mae", "huber"]}
+    settings |= {"space": {**SMALL, "max_epochs": [10**6]}, "companions": None, "random_state": 0, "verbose": 0}
+    first = AutoRegressor(**settings, time_limit=4).fit(X, Y)
+    rows = first.results_.candidates
+    assert [bool(row.failure) for row in rows] == [False, True, False, False]
+    assert "it always does" in rows[1].failure
+    assert sorted(RanPlan.from_json(first.model_.manifest["plan"]).moves) == [0, 2, 3]
+    again = AutoRegressor(**settings).repeating(first).fit(X, Y)
+    assert np.array_equal(again.predict(X), first.predict(X))
+    assert [row.epoch for row in again.results_.candidates] == [row.epoch for row in rows]
 
 
 def test_there_is_a_model_however_little_time_there_is() -> None:
