@@ -207,7 +207,9 @@ def test_what_trains_one_by_one_since_its_stack_failed_is_repeated_too() -> None
     """The clock ends each of them, and each end is noted by the candidate's own number."""
 
     def fails(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        raise ArithmeticError("it always does")
+        if prediction.shape[-2] > 30:
+            raise ArithmeticError("too many rows")
+        return (prediction - target).square().sum(-1)
 
     register("loss", "breaks", fails)
     settings: dict[str, Any] = {"strategy": "grid", "cv": 2, "losses": ["mse", "breaks", "mae", "huber"]}
@@ -215,7 +217,7 @@ def test_what_trains_one_by_one_since_its_stack_failed_is_repeated_too() -> None
     first = AutoRegressor(**settings, time_limit=4).fit(X, Y)
     rows = first.results_.candidates
     assert [bool(row.failure) for row in rows] == [False, True, False, False]
-    assert "it always does" in rows[1].failure
+    assert "too many rows" in rows[1].failure
     assert sorted(RanPlan.from_json(first.model_.manifest["plan"]).moves) == [0, 2, 3]
     again = AutoRegressor(**settings).repeating(first).fit(X, Y)
     assert np.array_equal(again.predict(X), first.predict(X))
