@@ -43,7 +43,8 @@ def usable_device(name: str) -> str:
 def has_bfloat16(device: str = "cpu") -> bool:
     """Whether matrix products in bfloat16 take the device much less time than in float32."""
     if device != "cpu":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        with torch.cuda.device(device):
+            return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 

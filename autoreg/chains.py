@@ -80,17 +80,18 @@ def inner_of(layer: nn.Module) -> Inner | None:
     make = _INNER.get(type(layer))
     if make is not None:
         return make(layer)
-    offered = _offered(layer, "inner")
+    offered = _offered(layer, "within_run")
     return offered(layer) if offered is not None else None
 
 
 def _has_hooks(layer: nn.Module) -> bool:
-    return bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks)
+    return bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
 
 
 def _offered(layer: nn.Module, name: str) -> Callable[[Any], Any] | None:
-    # asked of the class: a layer of this name within it is another thing
-    return getattr(type(layer), name, None) if vars(type(layer)).get("leading_axes") else None
+    # asked of the class itself: a subclass may have another forward, and a layer within it any name
+    own = vars(type(layer))
+    return own.get(name) if own.get("leading_axes") else None
 
 
 _INNER: dict[type[nn.Module], Callable[[Any], Inner | None]] = {
@@ -184,7 +185,7 @@ def steps_of(layer: nn.Module) -> list[Step] | None:
     """A stacked layer as steps of a run; None where it has to stand by itself.
 
     Next to linear layers, elementwise ones and sequences of them a class that declares ``leading_axes`` may offer
-    ``inner()``, an `Inner`, or ``added()``, the layers whose output it adds to its input.
+    ``within_run()``, an `Inner`, or ``added_within_run()``, the layers whose output it adds to its input.
     """
     if _has_hooks(layer):
         return None
@@ -193,7 +194,7 @@ def steps_of(layer: nn.Module) -> list[Step] | None:
     if type(layer) is nn.Sequential:
         parts = [steps_of(one) for one in layer._modules.values() if one is not None]
         return None if any(part is None for part in parts) else [step for part in parts for step in part or ()]
-    added = _offered(layer, "added")
+    added = _offered(layer, "added_within_run")
     if added is not None:
         within = steps_of(added(layer))
         return None if within is None else [Fork(), *within, Join()]
@@ -256,7 +257,7 @@ def _forward(steps: Sequence[Step], x: Tensor) -> tuple[Tensor, list[Any]]:
 
 
 def _sum(x: Tensor, other: Tensor, own: bool) -> Tensor:
-    return x.add_(other) if own and x.dtype == other.dtype else x + other
+    return x.add_(other) if own and (x.dtype, x.shape) == (other.dtype, other.shape) else x + other
 
 
 class _Run(torch.autograd.Function):
@@ -273,7 +274,9 @@ class _Run(torch.autograd.Function):
         wanted = ctx.needs_input_grad[1]
         # no gradient has to reach further than the first step that learns
         first = 0 if wanted else next(i for i, places in enumerate(into) if any(p is not None for p in places))
-        gradient = _backward(ctx.steps[first:], ctx.kept[first:], gradient, into[first:], wanted)
+        # what is kept may refer to this node
+        kept, ctx.kept = ctx.kept, None
+        gradient = _backward(ctx.steps[first:], kept[first:], gradient, into[first:], wanted)
         found = [place for places in into for place in places]
         return (None, gradient.to(ctx.dtype) if wanted else None, *found)
 
@@ -308,8 +311,10 @@ def _memory(parameter: Tensor) -> Tensor | None:
         return None
     lend = getattr(parameter, "lend", None)
     place: Tensor | None = None if lend is None else lend()
-    # a matrix lies transposed
-    return torch.empty_like(parameter.mT, memory_format=torch.contiguous_format).mT if place is None else place
+    if place is None and parameter.ndim > 2:
+        # a matrix lies transposed
+        return torch.empty_like(parameter.mT, memory_format=torch.contiguous_format).mT
+    return torch.empty_like(parameter) if place is None else place
 
 
 def sum_rows(gradient: Tensor, into: Tensor) -> None:

@@ -25,6 +25,7 @@ from autoreg.errors import (
     OptionError,
     PluginLoadWarning,
     SearchError,
+    Stopped,
     one_line,
     unknown,
 )
@@ -47,7 +48,6 @@ from autoreg.selection import Selection, measure, select
 from autoreg.space import DEFAULTS, SEED, short
 from autoreg.stopping import Stop, early_end
 from autoreg.tables import Schema, infer_schema
-from autoreg.threads import Stopped
 
 
 def _problem(table: TrainingTable, schema: Schema, folds: Sequence[Fold], metric: Any, **settings: Any) -> Problem:
@@ -176,7 +176,7 @@ def _search_and_keep(
     )  # fmt: skip
     refitted = None
     if on_all_rows and not (again and again.keeps_folds):
-        refitted = _on_all_rows(selection, problem, table.n_train, estimator.n_jobs, limit, asked)
+        refitted = _on_all_rows(selection, problem, table.n_train, problem.at_once(estimator.n_jobs), limit, asked)
     selection = refitted or selection
     plan_ran = rounds.ran([companion.result.name for companion in companions])
     plan_ran.keeps_folds = on_all_rows and refitted is None
@@ -302,6 +302,7 @@ def _note_results(
     single = NeuralRegressor._from_candidate(best.result.candidate)  # type: ignore[arg-type]
     if SEED not in best.result.candidate.parameters:  # type: ignore[union-attr]
         single.set_params(random_state=model.manifest["seed"])
+    single.set_params(device=estimator.device)
     single.model_ = FittedModel(model.schema, [best.part()], model.manifest)
     for name in ("n_features_in_", "feature_names_in_", "n_outputs_", "_y_ndim", "_y_dtype"):
         if hasattr(estimator, name):

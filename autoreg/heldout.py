@@ -23,10 +23,11 @@ ROWS_AT_ONCE = 4096
 def held_out(item: Built, outcome: CandidateOutcome, problem: Problem) -> list[Floats]:
     """What a candidate's members predict for their validation rows, (V, O) each; empty without such rows.
 
-    In full precision, and for the logarithm of a target without its bias; the members' states are set right as well.
+    On the CPU in full precision, and for the logarithm of a target without its bias; the members' states are set right
+    as well.
     """
     predictions = outcome.predictions
-    if problem.half and predictions:
+    if (problem.half or problem.device != "cpu") and predictions:
         trained = zip(item.members, outcome.states, strict=True)
         predictions = [_predict(spec, state, spec.valid, problem) for spec, state in trained]
     if not (item.recipe.log_target and item.recipe.predicts_mean):

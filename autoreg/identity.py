@@ -22,8 +22,8 @@ from autoreg.problem import Problem
 LIBRARIES = ("autoreg-core", "torch", "numpy", "scipy", "scikit-learn")
 WITHOUT_EFFECT = ("n_jobs", "verbose", "run_dir")
 """Arguments that the result does not depend on."""
-SEEN_OTHERWISE = ("cv", "random_state")
-"""Arguments whose effect is among the folds, or is the seed."""
+SEEN_OTHERWISE = ("cv", "random_state", "device")
+"""Arguments whose effect is among the folds, or is the seed, or what they were resolved to."""
 
 
 def identity_of(parameters: Mapping[str, Any], problem: Problem, schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,6 +57,7 @@ def identity_of(parameters: Mapping[str, Any], problem: Problem, schema: Mapping
         },
         "the processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
         f"{' with bfloat16' if has_bfloat16() else ''}",
+        "the device": problem.device if problem.device == "cpu" else torch.cuda.get_device_name(problem.device),
     }
 
 

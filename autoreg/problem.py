@@ -98,6 +98,10 @@ class Problem:
         spread = np.sqrt(np.average((y - mean) ** 2, axis=0, weights=weight)) * size
         return torch.from_numpy(mean * size), torch.from_numpy(np.where(spread > 0, spread, 1.0))
 
+    def at_once(self, n_jobs: int | None) -> int | None:
+        """How many stacks train at once, where a user asks for so many: a GPU does one after the other anyway."""
+        return n_jobs if self.device == "cpu" else 1
+
     def data(self) -> Data:
         return Data(
             torch.tensor(self.numbers, dtype=self.dtype).to(self.device),

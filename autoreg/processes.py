@@ -9,6 +9,7 @@ A process in which others have threads is not forked: one of them may hold a loc
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import pickle
@@ -18,12 +19,13 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
-from multiprocessing import current_process, get_context
+from contextlib import suppress
+from multiprocessing import current_process, get_context, parent_process
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any
 
-from autoreg.errors import AutoregError, one_line
+from autoreg.errors import AutoregError, Stopped, one_line
 
 Ask = Callable[[Any], Any]
 """``ask(question) -> answer``: has a question answered in the process that was forked."""
@@ -39,9 +41,15 @@ def this_process_is_ours() -> None:
 
 
 def may_fork() -> bool:
-    """Whether work may run in forks of this process: on Linux, unless others may have threads here."""
+    """Whether work may run in forks of this process.
+
+    On Linux, unless others may have threads here. Not beside a GPU either: autograd does not work in forks of a process
+    in which it has met one.
+    """
+    import torch
+
     alone = threading.active_count() == 1 and not current_process().daemon
-    return sys.platform == "linux" and (_ours or alone)
+    return sys.platform == "linux" and (_ours or alone) and not torch.accelerator.is_available()
 
 
 LARGE = 1 << 25
@@ -58,8 +66,6 @@ def keep_freed_memory() -> None:
             return
     except (AttributeError, ValueError):  # not Linux, or not glibc
         return
-    import ctypes
-
     mallopt = ctypes.CDLL(None).mallopt
     trim_threshold, mmap_threshold = -1, -3
     mallopt(mmap_threshold, 1 << 30) or mallopt(mmap_threshold, LARGE)
@@ -116,31 +122,21 @@ class Forks:
         ------
         ProcessEnded
             When the fork did not live to the end; another one takes its place.
+        Stopped
+            When no fork is left.
         Exception
             What the work raises there, or `answer` here.
         """
-        connection = self.idle.get()
-        if connection is None:
-            raise ProcessEnded("the search was stopped")
-        message = order
-        while True:
+        connection, reply = self._take(order)
+        while reply[0] == "ask":
             try:
-                _send(connection, message)
-                kind, value = _receive(connection)
-            except (EOFError, OSError) as error:
-                code = self._end(connection)
-                self._add()
-                raise ProcessEnded(f"the process that trained it {_ending(code)}") from error
-            if kind != "ask":
-                break
-            try:
-                message = answer(value)
-            except BaseException:
-                self._end(connection)
-                # whoever comes next is not to wait for it
-                self.idle.put(None)
+                message = answer(reply[1])
+            except BaseException as error:
+                self._replace(connection, wanted=not isinstance(error, Stopped))
                 raise
+            reply = self._exchange(connection, message)
         self.idle.put(connection)
+        kind, value = reply
         if kind == "error":
             raise value
         if kind == "named":
@@ -148,21 +144,55 @@ class Forks:
             raise type(value[0], (Exception,), {})(value[1])
         return value
 
-    def _end(self, connection: Connection) -> int | None:
+    def _take(self, order: Any) -> tuple[Connection, Any]:
+        """An idle fork, and its first reply to an order."""
+        while True:
+            connection = self.idle.get()
+            if connection is None:
+                # whoever else waits is to know it too
+                self.idle.put(None)
+                raise Stopped("no process is left to train in")
+            if self.all[connection].is_alive():
+                return connection, self._exchange(connection, order)
+            # it ended while it had nothing to do
+            self._replace(connection)
+
+    def _exchange(self, connection: Connection, message: Any) -> Any:
+        try:
+            _send(connection, message)
+            return _receive(connection)
+        except BaseException as error:
+            code = self._replace(connection)
+            if isinstance(error, (EOFError, OSError)):
+                raise ProcessEnded(f"the process that trained it {_ending(code)}") from error
+            raise
+
+    def _replace(self, connection: Connection, wanted: bool = True) -> int | None:
+        """End a fork, and start another one where it is wanted; returns the first one's exit status."""
         with self.lock:
             process = self.all.pop(connection)
         connection.close()
         process.join(0.2)
         process.kill()
         process.join()
+        try:
+            if not wanted:
+                raise OSError
+            self._add()
+        except OSError:  # there may be no memory for one
+            if not self.all:
+                self.idle.put(None)
         return process.exitcode
 
     def __enter__(self) -> Forks:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for connection in list(self.all):
-            self._end(connection)
+        for process in self.all.values():
+            process.kill()
+        for connection, process in self.all.items():
+            connection.close()
+            process.join()
 
 
 def _ending(code: int | None) -> str:
@@ -177,18 +207,18 @@ class _Gone(BaseException):
 
 def _serve(work: Callable[[Any, Ask], Any], connection: Connection, others: list[Connection]) -> None:
     """What a fork does until the process that was forked is done with it, or gone."""
-    # a wish to end is heard, and answered, there, though a terminal or `timeout` may tell the whole group
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    _end_with_the_process()
     for other in others:
         other.close()
+    # a progress bar's, whose thread is not here
+    sys.stdout, sys.stderr = sys.__stdout__ or sys.stdout, sys.__stderr__ or sys.stderr
     # what there is stays, and need not be looked through for garbage
     gc.freeze()
     keep_freed_memory()
 
-    def exchange(message: Any) -> Any:
+    def exchange(message: bytes) -> Any:
         try:
-            _send(connection, message)
+            connection.send_bytes(message)
             return _receive(connection)
         except (EOFError, OSError) as error:
             raise _Gone from error
@@ -197,17 +227,36 @@ def _serve(work: Callable[[Any, Ask], Any], connection: Connection, others: list
         order = _receive(connection)
         while True:
             try:
-                reply = "result", work(order, lambda question: exchange(("ask", question)))
+                result = work(order, lambda question: exchange(pickle.dumps(("ask", question))))
+                reply = pickle.dumps(("result", result), protocol=pickle.HIGHEST_PROTOCOL)
             except (Exception, SystemExit) as error:  # a stranger's part may raise anything
-                reply = _portable(error)
+                reply = pickle.dumps(_portable(error))
             order = exchange(reply)
     except (_Gone, EOFError, OSError):
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):  # whatever is wrong with it, this is the end
+                stream.flush()
+        os._exit(0)
+
+
+def _end_with_the_process() -> None:
+    """Let this fork be killed with the process that was forked, and by nothing that is said to that one."""
+    # a terminal, or `timeout`, tells the whole group to end
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # at once, not at the next question: until then it would hold the locks of files that both have open
+    set_parent_death_signal = 1
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+    parent = parent_process()
+    if parent is not None and os.getppid() != parent.pid:
         os._exit(0)
 
 
 def _portable(error: BaseException) -> tuple[str, Any]:
     try:
-        if type(pickle.loads(pickle.dumps(error))) is type(error):
+        same = pickle.loads(pickle.dumps(error))
+        if type(same) is type(error) and str(same) == str(error):
             return "error", error
     except Exception:  # a stranger's class may do anything
         pass

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
 
+import torch
+
 from autoreg.journal import Unkept
 from autoreg.processes import ProcessEnded
 from autoreg.results import CandidateResult
@@ -13,9 +15,13 @@ from autoreg.results import CandidateResult
 T = TypeVar("T")
 
 
+LACKING = (MemoryError, OSError, ProcessEnded, torch.OutOfMemoryError)
+"""What a candidate fails with that may not fail again."""
+
+
 def keep(stack: Sequence[Any], evaluated: Sequence[Any], journal: Unkept) -> None:
     """Note what became of a stack's candidates, unless one failed for what this machine lacked at the moment."""
-    if any(isinstance(item.error, (MemoryError, OSError, ProcessEnded)) for item in evaluated):
+    if any(isinstance(item.error, LACKING) for item in evaluated):
         return
     kept = [{"result": as_kept(item.result), "states": item.states, "oof": item.oof} for item in evaluated]
     journal.note(_key(stack), kept)

@@ -113,9 +113,7 @@ class Rounds:
         SearchError
             When it proposes nothing at all.
         """
-        space = space_of(self.estimator, self.problem)
-        # a GPU does one stack's operations after the other's anyway
-        jobs = self.estimator.n_jobs if self.problem.device == "cpu" else 1
+        space, jobs = space_of(self.estimator, self.problem), self.problem.at_once(self.estimator.n_jobs)
         done: list[Evaluated] = []
         while not self.asked():
             results = tuple(item.result for item in done)

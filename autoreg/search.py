@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from autoreg.arithmetic import fast_products
-from autoreg.errors import AutoregError, ContractError, SearchError
+from autoreg.errors import AutoregError, ContractError, SearchError, Stopped
 from autoreg.grouping import Built, Stop, build, spec_of, stacks_of, work_of
 from autoreg.guards import blame, check_finite, check_rebuilt, strangers
 from autoreg.heldout import held_out, out_of_fold
-from autoreg.inputs import Data
 from autoreg.journal import Unkept
 from autoreg.member import Member
 from autoreg.modelparts import Part
@@ -33,7 +32,7 @@ from autoreg.results import CandidateResult
 from autoreg.space import Candidate
 from autoreg.specs import CandidateOutcome, OnEpoch, StackSpec
 from autoreg.stacking import signature
-from autoreg.threads import Stopped, at_once, one_thread, side_by_side
+from autoreg.threads import at_once, one_thread, side_by_side
 from autoreg.tracking import OnProgress, Tracker, seconds_per_epoch
 from autoreg.training import train_stack
 
@@ -177,9 +176,6 @@ def evaluate(
     stacks = sorted(stacks_of(built, share=pace.shares), key=lambda stack: -work_of(stack))
     journal.stacks(first_index, len(stacks))
     earlier = [place for place, stack in enumerate(stacks) if is_kept(stack, journal)]
-    specs, data = [spec_of(stack, problem, stop) for stack in stacks], problem.data()
-    tracker = Tracker(specs, data, problem.metric.sign, on_progress, n_jobs, earlier, pace.seconds_left())
-    pace.begin(_lengths(stacks, problem), at_once(n_jobs))
 
     def ended(evaluated: list[Evaluated]) -> None:
         journal.tell()
@@ -187,12 +183,16 @@ def evaluate(
         if on_ended is not None:
             on_ended([done[index].result for index in sorted(done)])
 
-    training = _Training(stacks, problem, data, tracker, stop, pace, journal, enough or (lambda: False))
-    todo = [place for place in range(len(stacks)) if place not in earlier]
-    many = min(at_once(n_jobs), len(todo))
+    training = _Training(stacks, problem, stop, pace, journal, enough or (lambda: False))
+    many = min(at_once(n_jobs), len(stacks) - len(earlier))
     # an object of a user's may note what is done with it, and what says when to stop what it was asked
     apart = many > 1 and stop is None and all(map(_by_names, candidates)) and may_fork()
     with fast_products(), Forks(training.apart, many) if apart else nullcontext() as training.forks:
+        specs = [spec_of(stack, problem, stop) for stack in stacks]
+        training.tracker = Tracker(
+            specs, problem.metric.sign, on_progress, training.time_epoch, n_jobs, earlier, pace.seconds_left()
+        )
+        pace.begin(_lengths(stacks, problem), at_once(n_jobs))
         side_by_side([partial(training.train, place) for place in range(len(stacks))], n_jobs, ended)
     if not stacks:
         ended([])
@@ -221,13 +221,15 @@ class _Training:
 
     stacks: Sequence[list[Built]]
     problem: Problem
-    data: Data
-    tracker: Tracker
     stop: Stop | None
     pace: Pace
     journal: Unkept
     enough: Callable[[], bool]
     forks: Forks | None = None
+    tracker: Tracker = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.data = self.problem.data()
 
     def train(self, place: int, halt: threading.Event) -> list[Evaluated]:
         """What becomes of a stack; empty where it was not begun, and without failures where it was cut short."""
@@ -287,18 +289,30 @@ class _Training:
         found: list[CandidateOutcome] = self.forks.run((place, within), answer)
         return found
 
-    def apart(self, order: tuple[int, range], ask: Ask) -> list[CandidateOutcome]:
-        """The same in a fork: after each epoch the process that was forked is asked about the end."""
+    def time_epoch(self, place: int) -> float:
+        """How long an epoch of a stack takes on one core, measured on a few steps."""
+        if self.forks is not None:
+            return float(self.forks.run((place, None), lambda question: None))
+        with one_thread():
+            return seconds_per_epoch(self._spec(place, None), self.data)
+
+    def apart(self, order: tuple[int, range | None], ask: Ask) -> list[CandidateOutcome] | float:
+        """Training in a fork: after each epoch the process that was forked is asked about the end.
+
+        A whole stack that is not said to train has its epochs timed.
+        """
 
         def on_epoch(epoch: int, outcomes: dict[int, CandidateOutcome]) -> int | None:
             last: int | None = ask((epoch, {index: outcome.score for index, outcome in outcomes.items()}))
             return last
 
         with one_thread():
-            return train_stack(self._spec(*order), self.data, on_epoch)
+            spec = self._spec(*order)
+            return seconds_per_epoch(spec, self.data) if order[1] is None else train_stack(spec, self.data, on_epoch)
 
-    def _spec(self, place: int, within: range) -> StackSpec:
-        return spec_of([self.stacks[place][i] for i in within], self.problem, self.stop)
+    def _spec(self, place: int, within: range | None) -> StackSpec:
+        stack = self.stacks[place]
+        return spec_of(stack if within is None else [stack[i] for i in within], self.problem, self.stop)
 
 
 class _Ends:
@@ -325,9 +339,16 @@ class _Ends:
 
 def seconds_for(candidate: Candidate, problem: Problem) -> float:
     """How long one core takes for an epoch of a candidate on all folds, measured on a few steps; NaN where it fails."""
-    try:
+
+    def measured(order: None = None, ask: Ask | None = None) -> float:
         with fast_products(), one_thread():
             return seconds_per_epoch(spec_of([build(0, candidate, problem)], problem), problem.data())
+
+    try:
+        if not (_by_names(candidate) and may_fork()):
+            return measured()
+        with Forks(measured, 1) as forks:
+            return float(forks.run(None, lambda question: None))
     except Exception:  # a part that raises is reported when its turn comes
         return float("nan")
 

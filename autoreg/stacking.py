@@ -13,6 +13,7 @@ The names of parameters and buffers stay those of a single module, so a member's
 from __future__ import annotations
 
 import copy
+import os
 import threading
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -74,6 +75,16 @@ def _comparable(value: Any) -> Hashable:
 _GENERATOR = threading.RLock()
 
 
+def _renew() -> None:
+    # who held it while a process was forked is not in the fork
+    global _GENERATOR
+    _GENERATOR = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
+
+
 @contextmanager
 def drawing(seed: int, device: torch.device | None = None) -> Iterator[None]:
     """Draws from torch's generators come from `seed`, one thread at a time; their state before comes back.
@@ -94,8 +105,9 @@ def drawing(seed: int, device: torch.device | None = None) -> Iterator[None]:
     with _GENERATOR, torch.random.fork_rng(devices=cuda):
         # torch.manual_seed takes a hundred times as long, and seeds other devices for good
         torch.default_generator.manual_seed(seed & 0x7FFFFFFFFFFFFFFF)
-        if cuda:
-            torch.cuda.manual_seed(seed & 0x7FFFFFFFFFFFFFFF)
+        for own in cuda:
+            with torch.cuda.device(own):
+                torch.cuda.manual_seed(seed & 0x7FFFFFFFFFFFFFFF)
         yield
 
 

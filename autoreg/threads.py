@@ -16,13 +16,9 @@ from typing import TypeVar
 
 import torch
 
-from autoreg.errors import AutoregError
+from autoreg.errors import Stopped
 
 T = TypeVar("T")
-
-
-class Stopped(AutoregError):
-    """Another stack was interrupted, so this one ends too."""
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import numpy as np
 from autoreg.inputs import Data
 from autoreg.results import Progress
 from autoreg.specs import CandidateOutcome, StackSpec
-from autoreg.threads import at_once, one_thread
+from autoreg.threads import at_once
 from autoreg.training import StackRun
 
 OnProgress = Callable[[Progress], None]
@@ -24,12 +24,13 @@ class Tracker:
     ----------
     stacks : sequence of StackSpec
         All that will be trained, in order.
-    data : Data
     sign : int
         -1 where the score is a negated error.
     on_progress : function or None
     n_jobs : int or None
         Stacks trained at once.
+    time_epoch : function
+        ``time_epoch(place)``: how long an epoch of a stack takes on one core; may raise.
     recalled : collection of int
         Places of stacks that were trained earlier: they are done, and take no time.
     total : float or None
@@ -39,9 +40,9 @@ class Tracker:
     def __init__(
         self,
         stacks: Sequence[StackSpec],
-        data: Data,
         sign: int,
         on_progress: OnProgress | None,
+        time_epoch: Callable[[int], float],
         n_jobs: int | None = None,
         recalled: Collection[int] = (),
         total: float | None = None,
@@ -55,8 +56,7 @@ class Tracker:
             return
         self.by_clock = total is not None
         if total is None:
-            with one_thread():
-                self.seconds = [stack.max_epochs * _seconds_per_epoch(stack, data) for stack in stacks]
+            self.seconds = [stack.max_epochs * _guarded(time_epoch, place) for place, stack in enumerate(stacks)]
             left = [s for s, share in zip(self.seconds, self.shares, strict=True) if not share]
             many = max(1, min(len(left), at_once(n_jobs)))
             self.total = max([sum(left) / many, *left])
@@ -98,9 +98,9 @@ class Tracker:
         return min(1.0, sum(s * t for s, t in zip(self.shares, self.seconds, strict=True)) / total)
 
 
-def _seconds_per_epoch(stack: StackSpec, data: Data) -> float:
+def _guarded(time_epoch: Callable[[int], float], place: int) -> float:
     try:
-        return seconds_per_epoch(stack, data)
+        return time_epoch(place)
     except Exception:  # a part that raises is reported when its turn comes
         return 0.0
 

@@ -90,7 +90,7 @@ class OptimizerGroup:
         """Change the parameters by one step; idle members (places in the stack) keep theirs, and their state."""
         own = [m - self.start for m in idle if self.start <= m < self.stop]
         resting = torch.tensor(own, dtype=torch.long, device=gradient.device)
-        before = map_state(lambda t: t[resting], self.state) if len(resting) else None
+        before = map_state(lambda t: t[resting.to(t.device)], self.state) if own else None
         params, gradients = self._named(self.store.flat), self._named(gradient)
         rate, roles = learning_rate[self.start : self.stop], self.flat_roles or self.roles
         apply = self.transform.apply if gradient.device.type == "cpu" else None
@@ -123,7 +123,7 @@ class OptimizerGroup:
         if len(own) < len(self.parts):
             self.parts = [self.parts[m] for m in own]
             index = torch.as_tensor(own, dtype=torch.long)
-            self.state = map_state(lambda t: t[index], self.state)
+            self.state = map_state(lambda t: t[index.to(t.device)], self.state)
             if own:
                 self.transform = self._make()
         return len(own)
@@ -131,7 +131,7 @@ class OptimizerGroup:
 
 def _restore(state: Any, before: Any, rows: Tensor) -> Any:
     if isinstance(state, Tensor):
-        state[rows] = before
+        state[rows.to(state.device)] = before
         return state
     if isinstance(state, dict):
         return {key: _restore(value, before[key], rows) for key, value in state.items()}

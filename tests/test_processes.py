@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from autoreg import AutoRegressor
+from autoreg.errors import Stopped
 from autoreg.processes import Forks, ProcessEnded, may_fork
 
 
@@ -22,6 +23,13 @@ class TwoArguments(Exception):
         super().__init__(f"{one} and {two}")
 
 
+class SaysMore(Exception):
+    """Says something else once it has been unpickled."""
+
+    def __init__(self, name):
+        super().__init__(f"no column {name}")
+
+
 def work(order, ask):
     if order == "pid":
         return os.getpid()
@@ -29,10 +37,14 @@ def work(order, ask):
         raise LookupError("not there")
     if order == "strange error":
         raise TwoArguments(1, 2)
+    if order == "error that says more":
+        raise SaysMore("x")
     if order == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     if order == "leave":
         os._exit(3)
+    if order == "lambda":
+        return lambda: None
     return [ask(question) for question in range(order)]
 
 
@@ -50,6 +62,8 @@ def test_errors_arrive_and_the_fork_goes_on():
         with pytest.raises(Exception, match="1 and 2") as caught:
             forks.run("strange error", None)
         assert type(caught.value).__name__ == "TwoArguments"
+        with pytest.raises(Exception, match=r"^no column x$"):
+            forks.run("error that says more", None)
         assert forks.run("pid", None) == before
 
 
@@ -62,27 +76,52 @@ def test_a_fork_that_dies_is_reported_and_replaced(order, how):
         assert forks.run("pid", None) != before
 
 
-def test_an_error_of_the_answer_ends_the_fork_and_nobody_waits():
+def test_an_error_of_the_answer_ends_the_fork_and_another_takes_its_place():
     def refuse(question):
         raise KeyError(question)
 
     with Forks(work, 1) as forks:
         pid = forks.run("pid", None)
-        with pytest.raises(KeyError):
-            forks.run(2, refuse)
-        with pytest.raises(ProcessEnded):
-            forks.run(1, None)
+        for _ in range(3):
+            with pytest.raises(KeyError):
+                forks.run(2, refuse)
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+        assert forks.run(1, lambda question: question) == [0]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_wish_to_end_is_not_for_forks(number):
+def test_nobody_waits_for_a_fork_when_all_is_stopped():
+    def stop(question):
+        raise Stopped("stopped")
+
+    with Forks(work, 1) as forks:
+        for _ in range(3):
+            with pytest.raises(Stopped):
+                forks.run(2, stop)
+
+
+def test_results_that_cannot_be_sent_are_errors():
+    with Forks(work, 1) as forks:
+        with pytest.raises(Exception, match="lambda"):
+            forks.run("lambda", None)
+        assert forks.run(0, None) == []
+
+
+def test_what_the_group_is_told_is_not_for_forks():
     with Forks(work, 1) as forks:
         pid = forks.run("pid", None)
-        os.kill(pid, number)
-        assert forks.run(1, lambda question: pid) == [pid]
+        assert os.getpgid(pid) == pid != os.getpgid(0)
+        os.kill(pid, signal.SIGINT)
         assert forks.run("pid", None) == pid
+
+
+def test_a_fork_that_ended_meanwhile_is_replaced_before_it_is_asked():
+    with Forks(work, 1) as forks:
+        pid = forks.run("pid", None)
+        os.kill(pid, signal.SIGKILL)
+        while _is_alive(pid):
+            time.sleep(0.01)
+        assert forks.run("pid", None) != pid
 
 
 def test_threads_use_a_fork_each():
@@ -103,6 +142,7 @@ def test_threads_use_a_fork_each():
 
 ALONE = """
 import os, sys, time
+from autoreg.errors import Stopped
 from autoreg.processes import Forks
 forks = Forks(lambda order, ask: [ask(os.getpid()) for _ in range(order)], 2)
 def answer(pid):
@@ -116,10 +156,10 @@ def test_forks_end_when_their_process_is_killed():
     with subprocess.Popen([sys.executable, "-c", ALONE], stdout=subprocess.PIPE, text=True) as process:
         pid = int(process.stdout.readline())
         process.kill()
-    for _ in range(300):
+    for _ in range(100):
         if not _is_alive(pid):
             return
-        time.sleep(0.1)
+        time.sleep(0.05)
     raise AssertionError("the fork lives on")
 
 
@@ -184,7 +224,7 @@ def register_activations(register):
 
 
 def _fit(table, folder, *options):
-    command = [sys.executable, "-m", "autoreg", "fit", str(table), "--target", "y", "--quiet", "--effort", "quick"]
+    command = [sys.executable, "-m", "autoreg", "fit", str(table), "--target", "y", "--effort", "quick"]
     return subprocess.run([*command, "-o", str(folder), *options], capture_output=True, text=True)
 
 

@@ -5,7 +5,8 @@ import threading
 import pytest
 import torch
 
-from autoreg.threads import Stopped, side_by_side
+from autoreg.errors import Stopped
+from autoreg.threads import side_by_side
 
 
 def test_the_error_that_stopped_the_others_is_raised():

@@ -84,7 +84,7 @@ class Dropout(nn.Module):
             return F.dropout(x, float(self.rate))
         return x * self._factors(x)
 
-    def inner(self) -> Inner:
+    def within_run(self) -> Inner:
         """The layer within a run of layers, in place."""
         if not self._drops():
             return UNCHANGED
@@ -215,7 +215,7 @@ class Mish(nn.Mish):
     def forward(self, x: Tensor) -> Tensor:
         return _Mish.apply(x)[0] if torch.is_grad_enabled() and x.requires_grad else F.mish(x)
 
-    def inner(self) -> Inner:
+    def within_run(self) -> Inner:
         """The layer within a run of layers."""
         return Inner(_Mish.forward, torch.Tensor.mul_, in_place=False)
 
@@ -281,7 +281,7 @@ class Scale(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * before_rows(self.weight.to(x.dtype), x)
 
-    def inner(self) -> Inner | None:
+    def within_run(self) -> Inner | None:
         """The layer within a run of layers."""
         if not self.weight.requires_grad:
             return None
@@ -331,7 +331,7 @@ class Parametric(nn.Module):
         # alpha itself, near one, would lose its digits in bfloat16
         return (self.alpha - 1).to(x.dtype)
 
-    def inner(self) -> Inner | None:
+    def within_run(self) -> Inner | None:
         """The layer within a run of layers, where its activation can be."""
         unit = inner_of(self.activation)
         if unit is None or unit.parameters or not self.alpha.requires_grad:
@@ -373,7 +373,7 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x + self.layers(x)
 
-    def added(self) -> nn.Module:
+    def added_within_run(self) -> nn.Module:
         """The layers, for a run to add their output itself."""
         return self.layers
 

@@ -75,6 +75,9 @@ def resume_line(progress: Progress) -> str:
     return f"Resuming: {done} of {all_of_them} stacks of networks are done."
 
 
+REFRESH = 0.1
+"""Seconds between two pictures of a bar."""
+
 LINES = {"plan": plan_line, "resume": resume_line}
 """Stages that are one line."""
 
@@ -109,7 +112,10 @@ class _Bar:
             progress.TaskProgressColumn(),
             progress.TextColumn("{task.fields[words]}"),
             console=console,  # type: ignore[arg-type]
+            # no thread of its own: a process with threads is not forked
+            auto_refresh=False,
         )
+        self.last = 0.0
         self.tasks: dict[str, progress.TaskID] = {}
 
     def __enter__(self) -> _Bar:
@@ -126,6 +132,10 @@ class _Bar:
         if progress.stage not in self.tasks:
             self.tasks[progress.stage] = self.bars.add_task(progress.stage, total=1.0, words="")
         self.bars.update(self.tasks[progress.stage], completed=progress.fraction, words=describe(progress))
+        now = time.monotonic()
+        if progress.fraction >= 1 or now - self.last > REFRESH:
+            self.last = now
+            self.bars.refresh()
 
 
 class _Lines:
