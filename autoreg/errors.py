@@ -103,10 +103,6 @@ def unknown(kind: str, name: object, known: list[str] | tuple[str, ...]) -> str:
     return f"no {kind} '{name}'{hint} known: {', '.join(sorted(known))}"
 
 
-class Stopped(AutoregError):
-    """Work that others were done beside was interrupted, so this ends too."""
-
-
 def one_line(error: BaseException) -> str:
     """An error of a stranger's code as one line that a terminal can show.
 

@@ -25,7 +25,6 @@ from autoreg.errors import (
     OptionError,
     PluginLoadWarning,
     SearchError,
-    Stopped,
     one_line,
     unknown,
 )
@@ -37,6 +36,7 @@ from autoreg.observers import Watch, watched
 from autoreg.plans import RanPlan
 from autoreg.plugins import load_plugins, registry
 from autoreg.problem import AllRows, Problem
+from autoreg.processes import Stopped
 from autoreg.recording import cv_results, results_to_json
 from autoreg.report.progress import show_progress
 from autoreg.report.verdict import verdict

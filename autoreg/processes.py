@@ -25,7 +25,7 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any
 
-from autoreg.errors import AutoregError, Stopped, one_line
+from autoreg.errors import AutoregError, one_line
 
 Ask = Callable[[Any], Any]
 """``ask(question) -> answer``: has a question answered in the process that was forked."""
@@ -70,6 +70,10 @@ def keep_freed_memory() -> None:
     trim_threshold, mmap_threshold = -1, -3
     mallopt(mmap_threshold, 1 << 30) or mallopt(mmap_threshold, LARGE)
     mallopt(trim_threshold, (1 << 31) - 1)
+
+
+class Stopped(AutoregError):
+    """Work that others were done beside was interrupted, so this ends too."""
 
 
 class ProcessEnded(AutoregError):

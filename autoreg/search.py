@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from autoreg.arithmetic import fast_products
-from autoreg.errors import AutoregError, ContractError, SearchError, Stopped
+from autoreg.errors import AutoregError, ContractError, SearchError
 from autoreg.grouping import Built, Stop, build, spec_of, stacks_of, work_of
 from autoreg.guards import blame, check_finite, check_rebuilt, strangers
 from autoreg.heldout import held_out, out_of_fold
@@ -26,7 +26,7 @@ from autoreg.modelparts import Part
 from autoreg.pace import AsPlanned, Pace
 from autoreg.parts import Recipe
 from autoreg.problem import AllRows, Problem
-from autoreg.processes import Ask, Forks, may_fork
+from autoreg.processes import Ask, Forks, Stopped, may_fork
 from autoreg.recall import is_kept, keep, recalled
 from autoreg.results import CandidateResult
 from autoreg.space import Candidate

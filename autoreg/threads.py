@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import torch
 
-from autoreg.errors import Stopped
+from autoreg.processes import Stopped
 
 T = TypeVar("T")
 

@@ -12,8 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from autoreg import AutoRegressor
-from autoreg.errors import Stopped
-from autoreg.processes import Forks, ProcessEnded, may_fork
+from autoreg.processes import Forks, ProcessEnded, Stopped, may_fork
 
 
 class TwoArguments(Exception):

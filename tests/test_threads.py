@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from autoreg.errors import Stopped
+from autoreg.processes import Stopped
 from autoreg.threads import side_by_side
 
 
