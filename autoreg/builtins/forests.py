@@ -25,7 +25,7 @@ MOST_TREES, FEWEST_TREES = 40, 8
 CELLS = 200_000
 """Rows times columns from which on a fold has fewer trees."""
 
-LEAVES = 250_000
+LEAVES = 600_000
 """Leaves that a fold's forest may have: 25 bytes each, and 8 more for each further target."""
 
 QUANTILE_LEAF = 20
@@ -95,7 +95,7 @@ def forest_size(n_rows: int, n_columns: int) -> tuple[int, int]:
     """Trees of a fold's forest and rows of a leaf, so that time and size grow slower than the table.
 
     >>> forest_size(1000, 10), forest_size(32_000, 10), forest_size(208_000, 30)
-    ((40, 2), (33, 5), (9, 8))
+    ((40, 2), (33, 2), (9, 4))
     """
     cells = max(1, n_rows * n_columns)
     n_trees = round(min(MOST_TREES, max(FEWEST_TREES, MOST_TREES * (CELLS / cells) ** 0.42)))
