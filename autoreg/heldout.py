@@ -32,10 +32,16 @@ def held_out(item: Built, outcome: CandidateOutcome, problem: Problem) -> list[F
         predictions = [_predict(spec, state, spec.valid, problem) for spec, state in trained]
     if not (item.recipe.log_target and item.recipe.predicts_mean):
         return predictions
+    factors = set_right(item, outcome, predictions, problem)
+    return [prediction * factor for prediction, factor in zip(predictions, factors, strict=False)]
+
+
+def set_right(item: Built, outcome: CandidateOutcome, predictions: list[Floats], problem: Problem) -> list[Floats]:
+    """Free members that learned logarithms of their bias; returns what they lacked, (O,) each."""
     factors = _factors(item, outcome, predictions, problem)
     for state, factor in zip(outcome.states, factors, strict=True):
         state["center"] = state["center"] + torch.from_numpy(np.log(factor))
-    return [prediction * factor for prediction, factor in zip(predictions, factors, strict=False)]
+    return factors
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from autoreg.arithmetic import fast_products
 from autoreg.errors import AutoregError, ContractError, SearchError
 from autoreg.grouping import Built, Stop, build, spec_of, stacks_of, work_of
 from autoreg.guards import blame, check_finite, check_rebuilt, strangers
-from autoreg.heldout import held_out, out_of_fold
+from autoreg.heldout import held_out, out_of_fold, set_right
 from autoreg.journal import Unkept
 from autoreg.member import Member
 from autoreg.modelparts import Part
@@ -35,6 +35,9 @@ from autoreg.stacking import signature
 from autoreg.threads import at_once, one_thread, side_by_side
 from autoreg.tracking import OnProgress, Tracker, seconds_per_epoch
 from autoreg.training import train_stack
+
+WORTH_FORKS = 2e9
+"""Products of parameters and rows from which on forks are worth the quarter of a second that they take."""
 
 LEFT_OUT = "left out: the search was ended early"
 
@@ -107,8 +110,8 @@ class Evaluated:
             centers = [rows.folds.target_scale(k, log=True)[0] for k in range(len(self.states))]
             shifts = [own["center"] - center for own, center in zip(self.states, centers, strict=True)]
             state["center"] = state["center"] + torch.stack(shifts).mean(0)
-        elif item.recipe.log_target:
-            held_out(item, outcome, rows.whole)
+        elif item.recipe.log_target and item.recipe.predicts_mean:
+            set_right(item, outcome, [], rows.whole)
         return replace(self, recipe=item.recipe, template=item.members[0].module, states=[state])
 
     @property
@@ -186,7 +189,8 @@ def evaluate(
     training = _Training(stacks, problem, stop, pace, journal, enough or (lambda: False))
     many = min(at_once(n_jobs), len(stacks) - len(earlier))
     # an object of a user's may note what is done with it, and what says when to stop what it was asked
-    apart = many > 1 and stop is None and all(map(_by_names, candidates)) and may_fork()
+    long = sum(map(work_of, stacks)) > WORTH_FORKS
+    apart = many > 1 and long and stop is None and all(map(_by_names, candidates)) and may_fork()
     with fast_products(), Forks(training.apart, many) if apart else nullcontext() as training.forks:
         specs = [spec_of(stack, problem, stop) for stack in stacks]
         training.tracker = Tracker(

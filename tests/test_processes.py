@@ -141,7 +141,6 @@ def test_threads_use_a_fork_each():
 
 ALONE = """
 import os, sys, time
-from autoreg.errors import Stopped
 from autoreg.processes import Forks
 forks = Forks(lambda order, ask: [ask(os.getpid()) for _ in range(order)], 2)
 def answer(pid):
@@ -182,7 +181,8 @@ def test_a_process_in_which_others_have_threads_is_not_forked():
     assert found == [False]
 
 
-def test_objects_of_a_users_are_used_in_the_users_process():
+def test_objects_of_a_users_are_used_in_the_users_process(monkeypatch):
+    monkeypatch.setattr("autoreg.search.WORTH_FORKS", 0)
     pids = set()
 
     def loss(prediction, target):
@@ -199,6 +199,7 @@ def test_objects_of_a_users_are_used_in_the_users_process():
 def test_the_same_bits_in_forks_and_threads(monkeypatch):
     X, y = np.random.default_rng(0).normal(size=(90, 3)), np.arange(90.0)
     given = {"effort": "quick", "space": {"max_epochs": [4]}, "companions": None, "random_state": 0, "verbose": 0}
+    monkeypatch.setattr("autoreg.search.WORTH_FORKS", 0)
     apart = AutoRegressor(**given, n_jobs=2).fit(X, y).predict(X)
     monkeypatch.setattr("autoreg.search.may_fork", lambda: False)
     for jobs in (1, 2):
@@ -238,7 +239,7 @@ def table(tmp_path):
 def test_the_same_bits_in_forks_as_in_one_process(table, tmp_path):
     files = []
     for jobs in ("1", "2"):
-        done = _fit(table, tmp_path / f"{jobs}.safetensors", "--jobs", jobs, "--space", "max_epochs=6")
+        done = _fit(table, tmp_path / f"{jobs}.safetensors", "--jobs", jobs, "--space", "max_epochs=60")
         assert done.returncode == 0, done.stderr
         files.append(load_file(tmp_path / f"{jobs}.safetensors"))
     assert files[0].keys() == files[1].keys()
@@ -249,7 +250,7 @@ def test_a_plugin_that_ends_its_process_fails_alone(table, tmp_path):
     plugin = tmp_path / "dying.py"
     plugin.write_text(DYING)
     options = ("--plugin", str(plugin), "--activation", "dying", "--activation", "relu", "--jobs", "2")
-    done = _fit(table, tmp_path / "m.safetensors", *options, "--space", "max_epochs=4", "--companions", "none")
+    done = _fit(table, tmp_path / "m.safetensors", *options, "--space", "max_epochs=90", "--companions", "none")
     assert done.returncode == 0, done.stderr
     shown = subprocess.run(
         [sys.executable, "-m", "autoreg", "show", str(tmp_path / "m.safetensors")], capture_output=True, text=True

@@ -41,11 +41,14 @@ def mlp(
     )
     """
     depth, width = _whole(depth=depth, width=width)
+    return nn.Sequential(*_hidden(n_features, activation, depth, width, dropout), nn.Linear(width, n_outputs))
+
+
+def _hidden(n_features: int, activation: Activation, depth: int, width: int, dropout: float) -> list[nn.Module]:
     layers: list[nn.Module] = []
-    for _ in range(depth):
-        layers += [nn.Linear(n_features, width), activation(), Dropout(dropout)]
-        n_features = width
-    return nn.Sequential(*layers, nn.Linear(n_features, n_outputs))
+    for n_inputs in [n_features, *[width] * (depth - 1)]:
+        layers += [nn.Linear(n_inputs, width), activation(), Dropout(dropout)]
+    return layers
 
 
 def resnet(
@@ -184,11 +187,10 @@ def tabm(
     depth, width, views = _whole(depth=depth, width=width, views=views)
     if factors not in FACTORS:
         raise OptionError(unknown("factors", factors, FACTORS))
-    layers: list[nn.Module] = [Views(views, n_features, signs=factors == "signs")]
-    for _ in range(depth):
-        layers += [nn.Linear(n_features, width), activation(), Dropout(dropout)]
-        n_features = width
-    return nn.Sequential(*layers, Heads(views, n_features, n_outputs))
+    adapter = Views(views, n_features, signs=factors == "signs")
+    return nn.Sequential(
+        adapter, *_hidden(n_features, activation, depth, width, dropout), Heads(views, width, n_outputs)
+    )
 
 
 FACTORS = ("normal", "signs")
