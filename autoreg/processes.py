@@ -179,13 +179,11 @@ class Forks:
         process.join(0.2)
         process.kill()
         process.join()
-        try:
-            if not wanted:
-                raise OSError
-            self._add()
-        except OSError:  # there may be no memory for one
-            if not self.all:
-                self.idle.put(None)
+        if wanted:
+            with suppress(OSError):  # there may be no memory for one
+                self._add()
+        if not self.all:
+            self.idle.put(None)
         return process.exitcode
 
     def __enter__(self) -> Forks:

@@ -349,7 +349,8 @@ def seconds_for(candidate: Candidate, problem: Problem) -> float:
             return seconds_per_epoch(spec_of([build(0, candidate, problem)], problem), problem.data())
 
     try:
-        if not (_by_names(candidate) and may_fork()):
+        # a stranger's part may end the process
+        if not (strangers(candidate) and _by_names(candidate) and may_fork()):
             return measured()
         with Forks(measured, 1) as forks:
             return float(forks.run(None, lambda question: None))
