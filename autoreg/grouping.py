@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -176,4 +177,17 @@ def spec_of(stack: Sequence[Built], problem: Problem, stop: Stop | None = None) 
         problem.half,
         None if stop is None else lambda index, curve: stop(candidates[index], curve),
         problem.rungs,
+    )
+
+
+def lengths_of(stacks: Sequence[Sequence[Built]], problem: Problem) -> list[tuple[int, int, int]]:
+    """Each stack's number, its epochs, and how many more it may have."""
+    epochs = [int(stack[0].recipe.candidate["max_epochs"]) for stack in stacks]
+    return [(stack[0].index, n, max(n, problem.most_epochs)) for stack, n in zip(stacks, epochs, strict=True)]
+
+
+def by_names(candidate: Candidate) -> bool:
+    """Whether a candidate's parts are named, and no objects."""
+    return all(
+        isinstance(value, (str, numbers.Real, list, tuple, type(None))) for value in candidate.parameters.values()
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 import threading
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import nullcontext
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from autoreg.arithmetic import fast_products
 from autoreg.errors import AutoregError, ContractError, SearchError
-from autoreg.grouping import Built, Stop, build, spec_of, stacks_of, work_of
+from autoreg.grouping import Built, Stop, build, by_names, lengths_of, spec_of, stacks_of, work_of
 from autoreg.guards import blame, check_finite, check_rebuilt, strangers
 from autoreg.heldout import held_out, out_of_fold, set_right
 from autoreg.journal import Unkept
@@ -190,13 +189,13 @@ def evaluate(
     many = min(at_once(n_jobs), len(stacks) - len(earlier))
     # an object of a user's may note what is done with it, and what says when to stop what it was asked
     long = sum(map(work_of, stacks)) > WORTH_FORKS
-    apart = many > 1 and long and stop is None and all(map(_by_names, candidates)) and may_fork()
+    apart = many > 1 and long and stop is None and all(map(by_names, candidates)) and may_fork()
     with fast_products(), Forks(training.apart, many) if apart else nullcontext() as training.forks:
         specs = [spec_of(stack, problem, stop) for stack in stacks]
         training.tracker = Tracker(
             specs, problem.metric.sign, on_progress, training.time_epoch, n_jobs, earlier, pace.seconds_left()
         )
-        pace.begin(_lengths(stacks, problem), at_once(n_jobs))
+        pace.begin(lengths_of(stacks, problem), at_once(n_jobs))
         side_by_side([partial(training.train, place) for place in range(len(stacks))], n_jobs, ended)
     if not stacks:
         ended([])
@@ -204,19 +203,6 @@ def evaluate(
         if item.index not in done:
             done[item.index] = _failed(item.index, item.recipe.candidate, problem, LEFT_OUT)
     return [done[index] for index in sorted(done)]
-
-
-def _lengths(stacks: Sequence[Sequence[Built]], problem: Problem) -> list[tuple[int, int, int]]:
-    """Each stack's number, its epochs, and how many more it may have."""
-    epochs = [int(stack[0].recipe.candidate["max_epochs"]) for stack in stacks]
-    return [(stack[0].index, n, max(n, problem.most_epochs)) for stack, n in zip(stacks, epochs, strict=True)]
-
-
-def _by_names(candidate: Candidate) -> bool:
-    """Whether a candidate's parts are named, and no objects."""
-    return all(
-        isinstance(value, (str, numbers.Real, list, tuple, type(None))) for value in candidate.parameters.values()
-    )
 
 
 @dataclass
@@ -273,7 +259,7 @@ class _Training:
             if len(within) == 1:
                 return [_failed(first, chosen[0].recipe.candidate, self.problem, error)], False
             self.pace.forget(first)
-            self.pace.begin(_lengths([[item] for item in chosen], self.problem), at_once=1)
+            self.pace.begin(lengths_of([[item] for item in chosen], self.problem), at_once=1)
             alone = [self._evaluate(place, range(i, i + 1), halt) for i in within]
             return [item for evaluated, _ in alone for item in evaluated], any(cut for _, cut in alone)
         by_index = {outcome.candidate: outcome for outcome in outcomes}
@@ -350,7 +336,7 @@ def seconds_for(candidate: Candidate, problem: Problem) -> float:
 
     try:
         # a stranger's part may end the process
-        if not (strangers(candidate) and _by_names(candidate) and may_fork()):
+        if not (strangers(candidate) and by_names(candidate) and may_fork()):
             return measured()
         with Forks(measured, 1) as forks:
             return float(forks.run(None, lambda question: None))
