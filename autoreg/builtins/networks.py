@@ -46,8 +46,9 @@ def mlp(
 
 def _hidden(n_features: int, activation: Activation, depth: int, width: int, dropout: float) -> list[nn.Module]:
     layers: list[nn.Module] = []
-    for n_inputs in [n_features, *[width] * (depth - 1)]:
-        layers += [nn.Linear(n_inputs, width), activation(), Dropout(dropout)]
+    # no list as long as the depth: a file may name any number
+    for i in range(depth):
+        layers += [nn.Linear(width if i else n_features, width), activation(), Dropout(dropout)]
     return layers
 
 
