@@ -50,7 +50,7 @@ def read_for_fit(
             f"This {type(estimator).__name__} estimator requires y to be passed, but the target y is None."
         )
     frame = as_frame(X)
-    check_consistent_length(X, y)
+    check_consistent_length(frame, y)
     target = as_target(y)
     _note_features(estimator, X, frame)
     estimator._y_ndim = np.asarray(y).ndim
@@ -63,7 +63,7 @@ def read_for_fit(
     n_train = len(frame)
     if _has_validation(validation):
         frame_val, target_val, extra = _read_validation(validation, frame, target, _has_names(X))
-        frame = pd.concat([frame, frame_val], ignore_index=True)
+        frame = pd.concat(_of_one_dtype(frame, frame_val), ignore_index=True)
         target = np.concatenate([target, target_val])
         if weight is not None or extra is not None:
             weight = np.concatenate(
@@ -94,7 +94,7 @@ def _read_validation(
         frame_val = frame_val[list(frame.columns)]
     else:
         frame_val = _by_position(X_val, list(frame.columns), "X", "X_val")
-    check_consistent_length(X_val, y_val)
+    check_consistent_length(frame_val, y_val)
     target_val = as_target(y_val)
     if target_val.shape[1] != target.shape[1]:
         raise DataError(f"y_val has {target_val.shape[1]} targets, y {target.shape[1]}: give as many")
@@ -103,6 +103,18 @@ def _read_validation(
         return frame_val, target_val, None
     kept = np.flatnonzero(weight > 0)
     return frame_val.iloc[kept], target_val[kept], weight[kept]
+
+
+def _of_one_dtype(frame: pd.DataFrame, other: pd.DataFrame) -> list[pd.DataFrame]:
+    """Both, with the categories of both where a column of the first has some: otherwise they would be lost."""
+    frame, other = frame.copy(deep=False), other.copy(deep=False)
+    for name in frame.columns:
+        dtype = frame[name].dtype
+        if isinstance(dtype, pd.CategoricalDtype) and other[name].dtype != dtype:
+            new = pd.Index(other[name].dropna().unique()).difference(dtype.categories, sort=False)
+            joint = pd.CategoricalDtype([*dtype.categories, *new])
+            frame[name], other[name] = frame[name].astype(joint), other[name].astype(joint)
+    return [frame, other]
 
 
 def as_target(y: Any) -> Floats:
@@ -134,7 +146,8 @@ def check_weight(sample_weight: Any, n_rows: int) -> Floats | None:
     """Sample weights as (N,) float64, or None when there are none."""
     if sample_weight is None:
         return None
-    weight = np.asarray(sample_weight, dtype=np.float64)
+    masked = isinstance(sample_weight, np.ma.MaskedArray)
+    weight = np.asarray(np.ma.filled(sample_weight.astype(float), np.nan) if masked else sample_weight, np.float64)
     if weight.ndim == 0:
         weight = np.full(n_rows, float(weight))
     if weight.ndim != 1:

@@ -139,11 +139,6 @@ class EpochBatches:
     def n_steps(self) -> int:
         return self.rows.shape[1]
 
-    def step(self, s: int) -> tuple[Tensor, Tensor, NDArray[np.int64]]:
-        """Rows (M, B), weights (M, B) and counts (M,) of step s."""
-        rows, weight, counts = self.steps(s, s + 1)
-        return rows[0], weight[0], counts[0]
-
     def steps(self, start: int, stop: int) -> tuple[Tensor, Tensor, NDArray[np.int64]]:
         """Rows (S, M, B), weights (S, M, B) and counts (S, M) of some steps."""
         index = torch.as_tensor(self.order_of, device=self.rows.device)

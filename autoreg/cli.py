@@ -15,7 +15,15 @@ from autoreg.cli_fit import fit
 from autoreg.cli_plugins import plugins
 from autoreg.console import Commands, print_json
 from autoreg.errors import DataError, DataWarning, OptionError
-from autoreg.options import force_option, json_option, load_with, plugin_option, reading, reading_options
+from autoreg.options import (
+    as_when_fitted,
+    force_option,
+    json_option,
+    load_with,
+    plugin_option,
+    reading,
+    reading_options,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,7 +63,7 @@ def predict(
     if output is not None:
         suffix_of(output)
         check_output(output, force=force)
-    estimator, frame = _model_and_table(model, table, reading_options(**options), plugins)
+    estimator, frame = _model_and_table(model, table, reading_options(**options), plugins, keep)
 
     import numpy as np
     import pandas as pd
@@ -73,13 +81,22 @@ def predict(
     _tell_unknown([name for name in frame.columns if name not in known])
     prediction = np.asarray(estimator.predict(frame), dtype=np.float64).reshape(len(frame), len(targets))
     result = pd.concat(
-        [frame[list(dict.fromkeys(keep))], pd.DataFrame(prediction, columns=targets, index=frame.index)], axis=1
+        [_whole(frame[list(dict.fromkeys(keep))]), pd.DataFrame(prediction, columns=targets, index=frame.index)], axis=1
     )
     if output is None:
         result.to_csv(sys.stdout, index=False)
         sys.stdout.flush()
     else:
         write_table(result, output, force=force)
+
+
+def _whole(frame: pd.DataFrame) -> pd.DataFrame:
+    """Whole numbers without a decimal point, where pandas has given them one for an empty cell's sake."""
+    import numpy as np
+
+    floats = frame.select_dtypes(np.floating)
+    whole = [name for name in floats if floats[name].isna().any() and (floats[name].dropna() % 1 == 0).all()]
+    return frame.astype(dict.fromkeys([name for name in whole if floats[name].abs().max() < 2**53], "Int64"))
 
 
 def _tell_unknown(names: Sequence[str]) -> None:
@@ -122,7 +139,7 @@ def evaluate(
 
 
 def _model_and_table(
-    model: str, table: str, reading_options: dict[str, Any], plugins: Sequence[str]
+    model: str, table: str, reading_options: dict[str, Any], plugins: Sequence[str], keep: Sequence[str] = ()
 ) -> tuple[Any, pd.DataFrame]:
     from autoreg import load
     from autoreg.readers import read_table
@@ -131,7 +148,10 @@ def _model_and_table(
     estimator = load(model)
     # categories are compared as they are written: 007 is not 7
     as_text = [column.name for column in estimator.schema_.columns if column.kind == "category"]
-    return estimator, read_table(table, as_text=as_text, **reading_options)
+    # and so is what joins the predictions to other tables
+    as_text += [name for name in keep if name not in {column.name for column in estimator.schema_.columns}]
+    options = as_when_fitted(reading_options, estimator.model_.manifest)
+    return estimator, read_table(table, as_text=as_text, **options)
 
 
 @autoreg.command()

@@ -15,7 +15,15 @@ from click.core import ParameterSource
 from autoreg.completion import dimensions, names_of
 from autoreg.console import STARTED, print_json, say
 from autoreg.errors import OptionError, SearchError
-from autoreg.options import force_option, json_option, load_with, plugin_option, reading, reading_options
+from autoreg.options import (
+    force_option,
+    json_option,
+    load_with,
+    plugin_option,
+    reading,
+    reading_options,
+    to_remember,
+)
 from autoreg.space import COMPANIONS
 
 if TYPE_CHECKING:
@@ -213,6 +221,8 @@ def fit(
     number = _search(estimator, task, folds, seed, run_dir, output)
     manifest = estimator.model_.manifest
     manifest["not_features"] = roles.not_features()
+    manifest["reading"] = to_remember(reading_options)
+    manifest["folds_asked"] = folds
     if test is not None:
         rows = held_out(estimator, task, test, seed)
         manifest["held_out"] = {"n_rows": len(test.X), "scoring": manifest["scoring"], "models": rows}
@@ -340,15 +350,19 @@ def _repeat(estimator: Any, model: str) -> tuple[int, int]:
         if context.get_parameter_source(option) is not ParameterSource.COMMANDLINE:
             estimator.set_params(**{name: before.get(name)})
     given = context.get_parameter_source("folds") is ParameterSource.COMMANDLINE
-    folds = context.params["folds"] if given else read_field(manifest, "n_folds", is_count, "a number of folds")
+    # a table may have had fewer, and would have others if only these were asked for
+    name = "folds_asked" if "folds_asked" in manifest else "n_folds"
+    folds = context.params["folds"] if given else read_field(manifest, name, is_count, "a number of folds")
     return estimator.random_state, folds
 
 
-def _read_task(table: str, roles: Roles, reading_options: dict[str, Any], drop_missing_target: bool) -> Task:
+def _read_task(
+    table: str, roles: Roles, reading_options: dict[str, Any], drop_missing_target: bool, texts: Sequence[str] = ()
+) -> Task:
     from autoreg.readers import read_table
     from autoreg.tasks import make_task
 
-    frame = read_table(table, as_text=roles.categorical, **reading_options)
+    frame = read_table(table, as_text=[*roles.categorical, *texts], **reading_options)
     return make_task(frame, roles, drop_missing_target=drop_missing_target)
 
 
@@ -358,7 +372,9 @@ def _set_aside(
 ) -> tuple[Task, Task | None]:  # fmt: skip
     """What to fit on, and what to score on at the end."""
     if valid is not None:
-        return task, _read_task(valid, roles, reading_options, drop_missing_target)
+        # what is text here is text there: 007 is not 7
+        texts = [str(name) for name in task.X.select_dtypes(["object", "string"])]
+        return task, _read_task(valid, roles, reading_options, drop_missing_target, texts)
     if holdout is None:
         return task, None
     from autoreg.folds import hold_out

@@ -144,7 +144,8 @@ class Column:
         return np.array([*table, MISSING], dtype=np.int32)[values.data]
 
     def _number(self, values: Values, strict: bool) -> tuple[NDArray[np.float64], NDArray[np.int32] | None]:
-        codes = np.full(len(values.data), UNSEEN, dtype=np.int32) if self.levels else None
+        # a number stands without a unit
+        codes = np.full(len(values.data), self._places.get("", UNSEEN), dtype=np.int32) if self.levels else None
         if values.kind in ("number", "boolean"):
             numbers = finite(values.data, self.name)
         elif values.kind == "text":

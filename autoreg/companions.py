@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 import warnings
@@ -254,6 +255,7 @@ class FittedCompanion:
         for module in made:
             if type(module) is not cls:
                 raise ValueError(f"to_module gives a {type(module).__name__}, and its module is {cls.__name__}")
+            json.dumps(dict(cast(Any, module).options))  # as a file holds them
         return TargetModules(made).eval()
 
 

@@ -17,6 +17,10 @@ STEPS = 40
 """Selections with replacement; a member's weight is a multiple of one over this."""
 
 
+MOST_BY_ROWS = 30
+"""Candidates, the best by themselves, that are selected from where a score has to look at all rows."""
+
+
 class ScoreFunction(Protocol):
     """``score(y, prediction, sample_weight)``, greater is better."""
 
@@ -61,7 +65,12 @@ def greedy_weights(
     array([0.5, 0.5])
     """
     if of_squares is None:
-        return _select(_by_rows(predictions, y, sample_weight, score), len(predictions), steps)
+        # every step scores every candidate anew
+        own = np.array([score(y, prediction, sample_weight) for prediction in predictions])
+        likely = np.sort(np.argsort(-np.nan_to_num(own, nan=-np.inf), kind="stable")[:MOST_BY_ROWS])
+        weights = np.zeros(len(predictions))
+        weights[likely] = _select(_by_rows(predictions[likely], y, sample_weight, score), len(likely), steps)
+        return weights
     return _select(_by_products(_products(predictions, y, sample_weight), of_squares), len(predictions), steps)
 
 
@@ -119,8 +128,8 @@ def cross_fitted(
     parts: Sequence[NDArray[np.int64]],
     steps: int = STEPS,
     of_squares: OfSquares | None = None,
-) -> tuple[Floats, list[float], Floats]:
-    """Out-of-fold predictions and scores of the ensemble itself, free of selection optimism.
+) -> tuple[list[Floats], list[float], Floats]:
+    """Predictions and scores of the ensemble itself, free of selection optimism.
 
     For each part of the rows the weights are selected on the other parts; of a single part, every second row's on the
     rows between. The mean of these weights is what a model should take: it follows single rows less than weights that
@@ -129,27 +138,32 @@ def cross_fitted(
     Parameters
     ----------
     parts : sequence of array of int
-        Disjoint rows, such as the folds' validation rows; at least two rows in all.
+        Such as the folds' validation rows; at least two rows in all.
     steps : int
 
     Returns
     -------
-    prediction : array, (N, O)
-        NaN outside the parts.
+    predictions : list of array
+        Of each part's rows.
     scores : list of float
         One a part.
     weights : array, (C,)
         The mean over the parts.
     """
-    everything = np.concatenate(list(parts))
-    ensemble = np.full_like(y, np.nan)
+    everything = np.unique(np.concatenate(list(parts)))
+    pieces = parts if len(parts) > 1 else [everything[::2], everything[1::2]]
 
     def weight(rows: NDArray[np.int64]) -> Floats | None:
         return None if sample_weight is None else sample_weight[rows]
 
-    selected = []
-    for part in parts if len(parts) > 1 else [everything[::2], everything[1::2]]:
-        rows = np.setdiff1d(everything, part)
+    selected, found = [], []
+    for piece in pieces:
+        others = np.setdiff1d(everything, piece)
+        rows = others if len(others) else everything
         selected.append(greedy_weights(predictions[:, rows], y[rows], weight(rows), score, steps, of_squares))
-        ensemble[part] = np.tensordot(selected[-1], predictions[:, part], axes=1)
-    return ensemble, [score(y[part], ensemble[part], weight(part)) for part in parts], np.mean(selected, axis=0)
+        found.append(np.tensordot(selected[-1], predictions[:, piece], axes=1))
+    if len(parts) == 1:
+        place = np.argsort(np.concatenate(pieces), kind="stable")
+        found = [np.concatenate(found)[place[np.searchsorted(everything, parts[0])]]]
+    scores = [score(y[part], own, weight(part)) for part, own in zip(parts, found, strict=True)]
+    return found, scores, np.mean(selected, axis=0)

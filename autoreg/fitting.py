@@ -135,15 +135,18 @@ def _search_and_keep(
     given = isinstance(estimator.random_state, (int, np.integer))
     seed = as_seed(estimator.random_state) if given or journal.seed is None else journal.seed
     metric = as_metric(estimator.scoring)
+    metric.check(table.y)
     if table.sample_weight is not None and not metric.takes_weights:
         warnings.warn(
             f"scoring {metric.name} takes no row weights: in it all rows count alike", DataWarning, stacklevel=3
         )
     if groups is not None:
-        check_consistent_length(X, groups)
-    folds = _folds(estimator, table, groups, seed)
+        check_consistent_length(table.given_y, groups)
+    folds = _folds(estimator, table, X, groups, seed)
     settings = {name: facts.get(name, True) for name in ("own_seeds", "choose_epoch")}
     settings |= {"rungs": facts.get("rungs", ()), "most_epochs": facts.get("most_epochs", 0)}
+    if any("max_epochs" in one for one in _spaces(estimator)):
+        settings["most_epochs"] = 0  # a user's epochs are not made more
     settings["device"] = device = usable_device(estimator.device)
     half = again.precision == "bfloat16" if again else half_pays(estimator.precision, facts, len(table.y), device)
     problem = _problem(table, schema, folds, metric, seed=seed, half=half, **settings)
@@ -181,7 +184,8 @@ def _search_and_keep(
     plan_ran = rounds.ran([companion.result.name for companion in companions])
     plan_ran.keeps_folds = on_all_rows and refitted is None
     results = replace(measure(selection, evaluated, companions, problem), seconds=journal.elapsed, plan=watch.plan)
-    results = replace(results, verdict=verdict(results) if companions else "")
+    ratio = float(np.mean([len(fold.valid) / len(fold.train) for fold in folds])) if folds else None
+    results = replace(results, verdict=verdict(results, ratio) if companions else "")
     manifest = {**_manifest(table, seed, results.seconds), **results_to_json(results)}
     manifest["plan"] = plan_ran.to_json()
     if refitted is not None:
@@ -222,12 +226,17 @@ def _check_options(estimator: Any) -> None:
         names = getattr(estimator, option)
         if names is not None and (not isinstance(names, (list, tuple)) or not names):
             raise OptionError(f"{option}={names!r}: give a list of names or objects, such as {[DEFAULTS[parameter]]}")
-    spaces = estimator.space if isinstance(estimator.space, (list, tuple)) else [estimator.space or {}]
+    spaces = _spaces(estimator)
     if not spaces or not all(isinstance(space, Mapping) for space in spaces):
         raise OptionError(f"space={estimator.space!r}: give a dict of lists or distributions, or a list of such dicts")
     n = estimator.n_candidates
     if n is not None and (not isinstance(n, (int, np.integer)) or n < 1):
         raise OptionError(f"n_candidates={n!r}: give a whole number of at least 1, or None")
+
+
+def _spaces(estimator: Any) -> Sequence[Any]:
+    """The alternatives of the user's space."""
+    return estimator.space if isinstance(estimator.space, (list, tuple)) else [estimator.space or {}]
 
 
 def half_pays(precision: str, facts: Mapping[str, Any], n_rows: int, device: str = "cpu") -> bool:
@@ -240,7 +249,7 @@ def half_pays(precision: str, facts: Mapping[str, Any], n_rows: int, device: str
     return precision == "bfloat16"
 
 
-def _folds(estimator: Any, table: TrainingTable, groups: Any, seed: int) -> list[Fold]:
+def _folds(estimator: Any, table: TrainingTable, X: Any, groups: Any, seed: int) -> list[Fold]:
     rows = np.arange(len(table.y))
     if len(rows) > table.n_train:
         return [Fold(rows[: table.n_train], rows[table.n_train :])]
@@ -249,7 +258,7 @@ def _folds(estimator: Any, table: TrainingTable, groups: Any, seed: int) -> list
         own_groups = None if groups is None else np.asarray(groups)[table.kept]
         return make_folds(None, table.n_train, y[table.kept], groups=own_groups, random_state=seed)
     # what a splitter is asked about, or row numbers mean, are the rows as given, those of weight zero among them
-    folds = make_folds(estimator.cv, len(y), y, groups=groups, random_state=seed)
+    folds = make_folds(estimator.cv, len(y), y, groups=groups, random_state=seed, X=X)
     place = np.full(len(y), -1)
     place[table.kept] = np.arange(table.n_train)
     mapped = [Fold(*(own[own >= 0] for own in (place[fold.train], place[fold.valid]))) for fold in folds]

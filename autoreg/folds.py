@@ -13,7 +13,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import check_cv
 
-from autoreg.errors import DataError, DataWarning, OptionError
+from autoreg.errors import DataError, DataWarning, OptionError, one_line
+from autoreg.values import read_values
 
 Rows = NDArray[np.int64]
 
@@ -42,6 +43,7 @@ def make_folds(
     time: ArrayLike | None = None,
     *,
     n_folds: int = N_FOLDS,
+    X: Any = None,
 ) -> list[Fold]:
     """Split the rows of a table.
 
@@ -61,6 +63,8 @@ def make_folds(
         validation rows are later and of groups that training has not seen.
     n_folds : int
         How many folds when `cv` is None; fewer, with a warning, when there are too few rows, groups or moments.
+    X : table, optional
+        Handed to the splitter.
 
     Returns
     -------
@@ -87,7 +91,7 @@ def make_folds(
     if cv is not None:
         if moments is not None:
             raise OptionError("cv and time both say how to split: give one of them")
-        return list(_by_scikit_learn(cv, n_rows, y, groups, random_state))
+        return list(_by_scikit_learn(cv, n_rows, y, groups, random_state, X))
     if n_folds < 2:
         raise OptionError(f"folds={n_folds}: give 2 or more")
     codes = None if groups is None else _group_codes(groups, n_rows)
@@ -185,7 +189,7 @@ def hold_out(
 
 
 def _by_scikit_learn(
-    cv: Any, n_rows: int, y: ArrayLike | None, groups: ArrayLike | None, random_state: int | None
+    cv: Any, n_rows: int, y: ArrayLike | None, groups: ArrayLike | None, random_state: int | None, X: Any = None
 ) -> Iterator[Fold]:
     if isinstance(cv, (bool, str)):
         raise OptionError(f"cv={cv!r}: give an int, a scikit-learn splitter, an iterable of splits, or None")
@@ -202,9 +206,10 @@ def _by_scikit_learn(
             if getattr(splitter, "random_state", 0) is None:
                 splitter = copy.copy(splitter)
                 splitter.random_state = random_state
-            splits = list(splitter.split(np.zeros((n_rows, 1)), y, groups))
-    except (ValueError, TypeError) as error:
-        reason = (str(error).splitlines() or [""])[0]
+            rows = X if hasattr(X, "shape") or hasattr(X, "__len__") else np.zeros((n_rows, 1))
+            splits = list(splitter.split(rows, y, groups))
+    except Exception as error:  # a user's splitter may raise anything
+        reason = (str(error).splitlines() or [""])[0] if isinstance(error, ValueError) else one_line(error)
         raise OptionError(f"cv={cv!r}: {reason}") from error
     if not splits:
         raise OptionError(f"cv={cv!r}: it makes no split")
@@ -280,13 +285,18 @@ def _moments(time: ArrayLike, n_rows: int) -> NDArray[Any]:
     values = time if isinstance(time, pd.Series) else pd.Series(np.asarray(time))
     _check_length("time", len(values), n_rows)
     _check_complete("time", values.isna().to_numpy())
-    if pd.api.types.is_numeric_dtype(values.dtype):
-        return values.to_numpy(dtype=np.float64)
+    read = read_values(values)
+    if read.kind in ("number", "boolean"):
+        return read.data
+    if read.kind == "date":
+        return read.data.astype(np.int64)
     try:
         with warnings.catch_warnings():
             # pandas warns when texts do not all have one format; they are dates all the same
             warnings.simplefilter("ignore")
-            return pd.to_datetime(values, utc=True).to_numpy(dtype="datetime64[ns]").astype(np.int64)
+            dates = pd.to_datetime(values, utc=True).dt.tz_localize(None)
+            # nanoseconds would end in 2262
+            return dates.to_numpy().astype("datetime64[us]").astype(np.int64)
     except (ValueError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"the time column is neither numbers nor dates: {reason}") from error

@@ -149,8 +149,8 @@ def _numbers(*shape: int, seed: int = 0) -> Tensor:
         return torch.randn(shape)
 
 
-def check_finite(states: Sequence[Tensors]) -> None:
-    """Trained numbers are finite: predictions may be where they are not, and no file would hold them.
+def check_finite(states: Sequence[Tensors], predictions: Sequence[NDArray[np.float64]] = ()) -> None:
+    """Predictions are finite, and trained numbers, where they need not be and no file would hold them.
 
     Raises
     ------
@@ -160,6 +160,8 @@ def check_finite(states: Sequence[Tensors]) -> None:
         for name, tensor in state.items():
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
                 raise ContractError(f"'{name}' is not finite after training, though the predictions are")
+    if not all(np.isfinite(prediction).all() for prediction in predictions):
+        raise ContractError("it predicts NaN or infinite values")
 
 
 def _look_at_activation(recipe: Recipe, label: str) -> None:

@@ -9,13 +9,14 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from autoreg.errors import PluginLoadWarning
 from autoreg.registry import Owner
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
+    from importlib.metadata import Distribution, EntryPoint
 
 GROUP, COMMANDS = "autoreg", "autoreg.commands"
 OURS = "autoreg-core"
@@ -50,10 +51,13 @@ def is_allowed(distribution: str, allowed: frozenset[str] | None) -> bool:
 
 def owner_of(point: EntryPoint) -> Owner:
     """The plugin that an entry point names, and the distribution it came in."""
-    if point.dist is None:
-        return Owner(point.name)
-    # damaged metadata may lack either
-    return Owner(point.name, point.dist.name or "", point.dist.version or "")
+    return Owner(point.name) if point.dist is None else Owner(point.name, *_name_and_version(point.dist))
+
+
+@lru_cache
+def _name_and_version(distribution: Distribution) -> tuple[str, str]:
+    # a distribution reads and parses its metadata for either; damaged metadata may lack both
+    return distribution.name or "", distribution.version or ""
 
 
 def normalized(distribution: str) -> str:

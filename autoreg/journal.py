@@ -75,6 +75,10 @@ class Unkept:
         """The strategy's answer once `first` candidates are done: as it was, or asked for."""
         return list(propose())
 
+    def has_proposal(self, first: int) -> bool:
+        """Whether the strategy was asked before, once `first` candidates were done."""
+        return False
+
     def has(self, key: str) -> bool:
         """Whether a unit was noted."""
         return False
@@ -251,6 +255,9 @@ class Journal(Unkept):
             parameters = None if written is None else [dict(candidate.parameters) for candidate in written]
             self.note_fact(name, {"fingerprints": fingerprints, "parameters": parameters})
         return candidates if written is None else written
+
+    def has_proposal(self, first: int) -> bool:
+        return self.fact(f"proposal {first}") is not None
 
     def has(self, key: str) -> bool:
         return key in self._units

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from typing import Any
 
@@ -44,6 +44,38 @@ force_option = click.option("--force", is_flag=True, help="Replace an existing o
 def reading_options(na_values: tuple[str, ...], **options: str | None) -> dict[str, Any]:
     """The options of `reading` as `autoreg.readers.read_table` takes them."""
     return {**options, "na_values": na_values or None}
+
+
+def as_when_fitted(options: dict[str, Any], manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Reading options of now, and where they are silent those that say what the cells of the model's table meant.
+
+    Raises
+    ------
+    ModelFileError
+        When the manifest holds something else there.
+    """
+    from autoreg.manifest import damaged
+
+    told = manifest.get("reading", {})
+    texts = told.get("na_values", []) if isinstance(told, Mapping) else None
+    marks = [told[name] for name in MARKS if name in told] if isinstance(told, Mapping) else []
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in [*texts, *marks]):
+        raise damaged("reading is not how a table is written")
+    before = {**{name: told.get(name) for name in MARKS}, "na_values": tuple(texts) or None}
+    return {**options, **{name: options.get(name) or value for name, value in before.items()}}
+
+
+def to_remember(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the reading options given, those that say what cells mean.
+
+    >>> to_remember({"sep": ";", "decimal": ",", "thousands": None, "na_values": ("?",)})
+    {'decimal': ',', 'na_values': ['?']}
+    """
+    told = {name: options[name] for name in MARKS if options[name]}
+    return {**told, "na_values": list(options["na_values"])} if options["na_values"] else told
+
+
+MARKS = ("decimal", "thousands")
 
 
 def load_with(files: Sequence[str]) -> None:

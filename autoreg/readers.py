@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import re
 import sys
 import warnings
 import zlib
@@ -51,7 +52,7 @@ def read_table(
         standard input. An open file is read as csv to its end.
     sep, encoding, decimal, thousands : str, optional
         How a text table is written. Separator and encoding are found out where not given; marks that group thousands
-        and decimal commas are never guessed.
+        and decimal commas are never guessed. In other tables these marks are those of numbers that are texts there.
     na_values : str or iterable of str, optional
         The texts that mean missing, beside the empty one, in place of the usual (NA, None, null, ...).
     as_text : sequence of str
@@ -117,7 +118,27 @@ def read_table(
     else:
         names, frame = _read_arrow(data, source, kind)
     frame.columns = pd.RangeIndex(len(names))
+    if kind != "csv":
+        frame = _as_told(frame, dialect)
     return _with_names(frame, names, source)
+
+
+def _as_told(frame: pd.DataFrame, dialect: Dialect) -> pd.DataFrame:
+    """Cells of typed tables as the options say: texts and numbers that mean missing, and numbers written as texts."""
+    if dialect.told_missing:
+        numbers = [float(text) for text in dialect.missing if _is_number(text)]
+        frame = frame.mask(frame.isin([*dialect.missing, *numbers]))
+    if dialect.thousands or dialect.decimal != ".":
+        mark, point = re.escape(dialect.thousands or ""), re.escape(dialect.decimal)
+        number = re.compile(
+            rf"[-+]?(?:\d{{1,3}}(?:{mark}\d{{3}})+|\d+)(?:{point}\d*)?" if mark else rf"[-+]?\d+(?:{point}\d*)?"
+        )
+        for name in frame.columns:
+            texts = frame[name].dropna()
+            if len(texts) and all(isinstance(text, str) and number.fullmatch(text.strip()) for text in texts):
+                plain = texts.str.strip().str.replace(dialect.thousands or "", "").str.replace(dialect.decimal, ".")
+                frame[name] = plain.astype(np.float64).reindex(frame.index)
+    return frame
 
 
 def _one_character(option: str, value: str | None) -> str | None:

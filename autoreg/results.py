@@ -183,6 +183,5 @@ class Progress:
     fraction: float
     candidates: int = 0
     candidates_left: int = 0
-    rung: int = 0
     best: float = float("nan")
     seconds_left: float = float("nan")

@@ -119,7 +119,7 @@ class Rounds:
             results = tuple(item.result for item in done)
             if self.limit is not None:
                 left = self.limit.networks_until - time.perf_counter()
-                if done and left <= 0:
+                if done and left <= 0 and not self.journal.has_proposal(len(done)):
                     break
                 space = replace(space, time=Time(left, at_once(jobs), partial(seconds_for, problem=self.problem)))
             ask = partial(self.strategy, space, results, self.estimator.n_candidates, self.problem.seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -152,8 +153,37 @@ class Metric:
         weights = {"sample_weight": sample_weight} if self.takes_weights and sample_weight is not None else {}
         return float(self.scorer(_Predicted(guess), np.zeros((len(truth), 1)), truth, **weights))
 
+    def check(self, y: Floats) -> None:
+        """Raise what the scorer has against the targets (N, O).
+
+        Raises
+        ------
+        OptionError
+
+        Examples
+        --------
+        >>> as_metric("rmsle").check(np.array([[1.0], [-2.0]]))
+        Traceback (most recent call last):
+        autoreg.errors.OptionError: scoring='neg_root_mean_squared_log_error' does not take these targets: ...
+        """
+        objection = self._objection(y)
+        if objection is not None:
+            raise OptionError(f"scoring={self.name!r} does not take these targets: {objection}") from objection
+
+    def _objection(self, y: Floats) -> ValueError | None:
+        """What a scorer of scikit-learn has against targets, whatever is predicted."""
+        if hasattr(self.scorer, "_score_func"):
+            try:
+                self.score(y, np.broadcast_to(y.mean(0), y.shape))
+            except ValueError as error:
+                return error
+        return None
+
     def over_members(self) -> Score:
-        """The same for a stack: (M, V, O) targets and predictions, (M, V) weights, to (M,)."""
+        """The same for a stack: (M, V, O) targets and predictions, (M, V) weights, to (M,).
+
+        Minus infinity for predictions that a scorer of scikit-learn has no value for.
+        """
         if self.name == DEFAULT:
             return negative_rmse
 
@@ -162,8 +192,17 @@ class Metric:
             for y, p, w in zip(*(tensor.cpu().numpy() for tensor in (target, prediction, weight)), strict=True):
                 real = w > 0
                 equal = np.all(w[real] == w[real][0]) if real.any() else True
-                values.append(self.score(y[real], p[real], None if equal else w[real]))
+                values.append(attempt(y[real], p[real], None if equal else w[real]))
             return torch.tensor(values, dtype=torch.float64)
+
+        def attempt(y: Floats, p: Floats, w: Floats | None) -> float:
+            try:
+                return self.score(y, p, w)
+            except ValueError:
+                if not hasattr(self.scorer, "_score_func") or self._objection(y) is not None:
+                    raise
+                # it has no value for such predictions, as a logarithm has none for negative ones
+                return -math.inf
 
         return score
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from autoreg.arithmetic import fast_products
-from autoreg.errors import AutoregError, ContractError, SearchError
+from autoreg.errors import AutoregError, ContractError, SearchError, one_line
 from autoreg.grouping import Built, Stop, build, by_names, lengths_of, spec_of, stacks_of, work_of
 from autoreg.guards import blame, check_finite, check_rebuilt, strangers
 from autoreg.heldout import held_out, out_of_fold, set_right
@@ -38,7 +38,7 @@ from autoreg.training import train_stack
 WORTH_FORKS = 2e9
 """Products of parameters and rows from which on forks are worth the quarter of a second that they take."""
 
-LEFT_OUT = "left out: the search was ended early"
+LEFT_OUT = "left out: the search ended early, or its time was up"
 
 Floats = NDArray[np.float64]
 OnEnded = Callable[[list[CandidateResult]], None]
@@ -216,6 +216,7 @@ class _Training:
     journal: Unkept
     enough: Callable[[], bool]
     forks: Forks | None = None
+    scored: bool = False
     tracker: Tracker = field(init=False)
 
     def __post_init__(self) -> None:
@@ -231,7 +232,7 @@ class _Training:
                 index = one.result.index
                 pace.take_up(index, journal.fact(f"ends of stack {index}") or ())
                 one.moves = pace.moves.get(index, pace.moves.get(first, ()))
-        elif first not in pace.skipped and self.enough():
+        elif first not in pace.skipped and (self.enough() or (self.scored and pace.seconds_left() == 0)):
             pace.skipped.append(first)
         elif first not in pace.skipped:
             evaluated, cut = self._evaluate(place, range(len(stack)), halt)
@@ -241,6 +242,7 @@ class _Training:
                 if item.index in pace.moves:
                     journal.note_fact(f"ends of stack {item.index}", pace.moves[item.index])
             keep(stack, evaluated, journal)
+        self.scored = self.scored or not all(item.result.failure for item in evaluated)
         self.tracker.finished(place)
         return evaluated
 
@@ -350,11 +352,11 @@ def _gather(item: Built, outcome: CandidateOutcome, problem: Problem) -> Evaluat
         return _failed(item.index, candidate, problem, outcome.failure, outcome)
     try:
         predictions = held_out(item, outcome, problem)
-        check_finite(outcome.states)
+        check_finite(outcome.states, predictions)
         check_rebuilt(item.recipe, item.members[0], outcome.states[0], predictions, problem)
+        oof, scores, rmse = out_of_fold(predictions, problem)
     except (Exception, SystemExit) as error:  # made anew, a stranger's part may raise anything
         return _failed(item.index, candidate, problem, error, outcome)
-    oof, scores, rmse = out_of_fold(predictions, problem)
     result = CandidateResult(
         item.index, candidate, candidate.label, scores, rmse, outcome.epoch, outcome.seconds,
         tuple(outcome.curve), tuple(outcome.train_curve), facts={"pruned": outcome.pruned} if outcome.pruned else {},
@@ -369,7 +371,7 @@ def _failed(
     error: BaseException | str,
     outcome: CandidateOutcome | None = None,
 ) -> Evaluated:
-    reason = error if isinstance(error, str) else f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    reason = error if isinstance(error, str) else one_line(error)
     if error is not LEFT_OUT:
         reason += blame(strangers(candidate))
     missing = (float("nan"),) * len(problem.folds)

@@ -150,11 +150,10 @@ def _averaged(
     rows = np.unique(np.concatenate(held_out)) if held_out else np.zeros(0, dtype=np.int64)
     if not usable or len(rows) < 2 or (len(usable) < 2 and not alone):
         return None, {}
-    parts = held_out if len(rows) == sum(map(len, held_out)) else np.array_split(rows, len(held_out))
     predictions = np.stack([item.oof for item in usable if item.oof is not None])
     score, weight = problem.metric.score, problem.sample_weight
     of_squares = problem.metric.of_squares
-    prediction, scores, weights = cross_fitted(predictions, problem.y, weight, score, parts, steps, of_squares)
+    found, scores, weights = cross_fitted(predictions, problem.y, weight, score, held_out, steps, of_squares)
     if steps == 1:  # one it shall be, and each part may have its own
         own = None if weight is None else weight[rows]
         weights = greedy_weights(predictions[:, rows], problem.y[rows], own, score, steps, of_squares)
@@ -164,7 +163,10 @@ def _averaged(
     chosen = {item.result.index: float(w) for item, w in zip(usable, weights, strict=True) if w > 0}
     row = CandidateResult(
         index, None, _name([item.result for item in usable if item.result.index in chosen]), tuple(scores),
-        tuple(-rmse(problem.y[p], prediction[p], None if weight is None else weight[p]) for p in parts),
+        tuple(
+            -rmse(problem.y[part], own, None if weight is None else weight[part])
+            for part, own in zip(held_out, found, strict=True)
+        ),
         is_ensemble=True, facts={"weights": chosen},
     )  # fmt: skip
     return row, chosen

@@ -55,6 +55,8 @@ def read_target(y: Any, name: str = "target") -> Floats:
     if isinstance(y, pd.Series):
         return _read(y, _name_of(y.name, name))
     if not isinstance(y, pd.DataFrame):
+        if isinstance(y, np.ma.MaskedArray):
+            y = np.ma.filled(y.astype(np.float64), np.nan)
         y = np.asarray(_without_texts_of_numbers(y))
         if y.ndim == 1:
             return _read(pd.Series(y), name)

@@ -168,7 +168,7 @@ def no_column(name: str, option: str, columns: Sequence[str]) -> str:
 
 
 def _without_missing_targets(frame: pd.DataFrame, targets: Sequence[str]) -> pd.DataFrame:
-    missing = frame[list(targets)].isna().any(axis=1).to_numpy()
+    missing = np.any([read_values(frame[name]).missing for name in targets], axis=0)
     if missing.all():
         raise DataError(f"target {some(targets)} has no value in any of {len(frame)} rows")
     if missing.any():

@@ -148,8 +148,8 @@ class StackRun:
         losses = (self._row_losses(output, target) * weight).sum(1)
         parameters = list(self.store.parameters.values())
         if parameters:
-            # each member's gradient is that of its own loss
-            gradients = torch.autograd.grad(losses, parameters, torch.ones_like(losses), allow_unused=True)
+            # each member's gradient is that of its own loss; given what to multiply by, torch imports sympy first
+            gradients = torch.autograd.grad(losses.sum(), parameters, allow_unused=True)
             self.updates.step(gradients, learning_rate, idle)
         return losses.detach()
 
@@ -197,10 +197,15 @@ class StackRun:
             outcome.train_curve.append(float(np.mean([losses[m] for m in places])))
             mean = float(np.mean([scores[m] for m in places]))
             if scored:
-                outcome.curve.append(mean)
+                outcome.curve.append(mean if np.isfinite(mean) else math.nan)
             if not all(finite[m] for m in places):
                 outcome.failure = f"not finite in epoch {epoch}: a smaller learning rate may help"
-            elif scored and not np.isfinite(mean):
+            elif scored and mean == -math.inf and not self.spec.choose_epoch:
+                outcome.failure = (
+                    f"epoch {epoch} has predictions for which the metric has no value: "
+                    "a loss with a log link keeps them positive"
+                )
+            elif scored and not np.isfinite(mean) and mean != -math.inf:
                 outcome.failure = (
                     f"score not finite in epoch {epoch}: a smaller learning rate, or more validation rows, may help"
                 )

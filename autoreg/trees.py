@@ -21,6 +21,9 @@ from autoreg.encoding import TableLayout
 MAX_DEPTH = 256
 """Splits from a root to a leaf that a tree may have: what a row of a file from a stranger may cost."""
 
+MANY_STEPS = 1 << 20
+"""Trees times rows that are walked at once."""
+
 WORD = 32
 """Codes that one integer of a subset speaks for."""
 
@@ -185,21 +188,23 @@ class TreeEnsemble(nn.Module):
         """Predict (B, O) float64 from (B, Dn) numbers, NaN where missing, and (B, Dc) codes."""
         # one column after the other: what a split looks at then lies side by side
         table = torch.cat([numbers.float(), codes.to(torch.float32)], dim=1).T.contiguous()
-        leaves = self._leaves(table)
         total = self.base.expand(len(numbers), -1)
-        # one by one, as the libraries do it: a row's sum then does not depend on its place in the chunk
-        for own in leaves:
-            total = total + self.values.index_select(0, own)
-        return total / len(leaves) if self.average else total
+        at_once = max(1, MANY_STEPS // max(1, len(numbers)))
+        for first in range(0, len(self.roots), at_once):
+            # one by one, as the libraries do it: a row's sum then does not depend on its place in the chunk
+            for own in self._leaves(table, slice(first, first + at_once)):
+                total = total + self.values.index_select(0, own)
+        return total / len(self.roots) if self.average else total
 
-    def _leaves(self, table: Tensor) -> Tensor:
-        """The leaf that each row ends in, (T, B), from a table (D, B)."""
+    def _leaves(self, table: Tensor, trees: slice = slice(None)) -> Tensor:
+        """The leaf of each of some trees that each row ends in, (T, B), from a table (D, B)."""
         n_rows, n_splits = table.shape[1], self.options["n_splits"]
         if self._walked is None or self._walked.start.device != self.values.device:
             self._walked = _Walk.of(self)
         walk = self._walked
-        rows = torch.arange(n_rows, device=table.device).repeat(len(self.roots))
-        at = walk.start.repeat_interleave(n_rows)
+        start = walk.start[trees]
+        rows = torch.arange(n_rows, device=table.device).repeat(len(start))
+        at = start.repeat_interleave(n_rows)
         flat = table.reshape(-1)
         any_missing = bool(torch.isnan(flat).any())
         while not bool((at >= n_splits).all()):
@@ -210,7 +215,7 @@ class TreeEnsemble(nn.Module):
             if walk.subset is not None:
                 left = torch.where(walk.by_subset.index_select(0, at), self._in_subset(at, value), left)
             at = walk.branches.index_select(0, 2 * at + (~left).long())
-        return (at - n_splits).view(len(self.roots), n_rows)
+        return (at - n_splits).view(len(start), n_rows)
 
     def _in_subset(self, at: Tensor, code: Tensor) -> Tensor:
         assert self._walked is not None

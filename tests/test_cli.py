@@ -698,3 +698,40 @@ def test_the_allocator_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     keep_freed_memory()
     monkeypatch.delattr(os, "confstr")
     keep_freed_memory()
+
+
+def test_the_options_that_say_what_cells_mean_hold_for_the_model(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.uniform(1, 9, 60).round(1)
+    frame = pd.DataFrame({"id": [f"{i:05}" for i in range(60)], "n": [None, *range(59)], "x": x, "y": x * 2})
+    written, output = tmp_path / "written.csv", tmp_path / "m.safetensors"
+    frame["x"] = [f"1.00{value}".replace(".", ",").replace(",", ".", 1) for value in x]  # 3,5 and 1.003,5
+    frame.to_csv(written, sep=";", decimal=",", na_rep="unknown", index=False)
+    told = ["--sep", ";", "--decimal", ",", "--thousands", ".", "--na-values", "unknown"]
+    run("fit", written, "--target", "y", "--ignore", "id", "-o", output, *told, *CHEAP)
+    assert read_manifest(output)["reading"] == {"decimal": ",", "thousands": ".", "na_values": ["unknown"]}
+    silent = run("predict", output, written, "--sep", ";").stdout
+    assert silent == run("predict", output, written, *told).stdout
+    assert "now has 'unknown'" in refused("predict", output, written, "--sep", ";", "--na-values", "none")
+
+
+def test_columns_carried_along_are_as_they_were(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "new.csv"
+    path.write_text("id,n,x,c\n00123,1,0.5,007\n00124,,1.5,08\n")
+    done = run("predict", model, path, "--keep", "id", "--keep", "n", "--keep", "c")
+    assert [line.split(",")[:3] for line in done.stdout.splitlines()] == [
+        ["id", "n", "c"], ["00123", "1", "007"], ["00124", "", "08"],
+    ]  # fmt: skip
+
+
+def test_codes_of_validation_rows_are_read_as_those_of_training_rows(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    codes = rng.choice(["007", "7", "A1"], 90)
+    frame = pd.DataFrame({"c": codes, "y": np.where(codes == "007", 9.0, np.where(codes == "7", 1.0, 5.0))})
+    train, valid, output = tmp_path / "train.csv", tmp_path / "valid.csv", tmp_path / "m.safetensors"
+    frame.to_csv(train, index=False)
+    frame[frame["c"] == "007"].to_csv(valid, index=False)
+    run("fit", train, "--target", "y", "--valid", valid, "-o", output, "--effort", "quick", "--candidates", "2")
+    (best, *_), held = read_manifest(output)["held_out"]["models"], run("evaluate", output, valid, "--json")
+    assert best["rmse"] == pytest.approx(json.loads(held.stdout)["targets"][0]["rmse"])
+    assert best["rmse"] < 1

@@ -353,3 +353,11 @@ def test_float32_holds_a_column_to_a_millionth_of_its_spread(numbers: NDArray[np
 def test_ordinary_columns_are_neither_shifted_nor_scaled() -> None:
     for numbers in (np.arange(100.0), RNG.normal(size=100), RNG.uniform(1e3, 1e4, 100), np.array([0.1, np.nan, 0.1])):
         assert float32_constants(numbers) == (0.0, 1.0)
+
+
+@pytest.mark.filterwarnings("ignore::autoreg.errors.DataWarning")
+def test_a_bare_number_has_one_code_whatever_stands_beside_it() -> None:
+    schema = infer_schema(pd.DataFrame({"a": [f"{i}" for i in range(90)] + [f"1.{i}k" for i in range(10)]}))
+    beside, alone = (schema.encode(pd.DataFrame({"a": cells})) for cells in (["523", "1.2k"], [523]))
+    assert beside.codes[0].tolist() == alone.codes[0].tolist() != [1]
+    assert beside.numbers[0].tolist() == alone.numbers[0].tolist()

@@ -249,3 +249,23 @@ def test_the_table_is_not_changed(registry: Registry) -> None:
         built_in(registry), **data, sample_weight=None, folds=make_folds(2, 120), scorer_fn=negative_rmse
     )
     assert [result.failure for result in results] == [""] * len(NAMES)
+
+
+def test_targets_far_from_zero_keep_their_digits(registry: Registry) -> None:
+    data, rows = table(n_codes=()), np.arange(100)
+    forest = registry.get("companion", NAMES[3])
+    errors = []
+    for offset in (0.0, 1e9):
+        moved = {**data, "y": data["y"] + offset}
+        found = fit_companion(forest, **moved, sample_weight=None, rows=rows).predict(data["numbers"], data["codes"])
+        errors.append(float(np.sqrt(np.mean((found - moved["y"]) ** 2))))
+    assert errors[1] == pytest.approx(errors[0], rel=0.02)
+
+
+def test_trees_walked_a_few_at_a_time_are_added_up_alike(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, rows = table(n_codes=()), np.arange(100)
+    fitted = fit_companion(registry.get("companion", NAMES[3]), **data, sample_weight=None, rows=rows)
+    numbers, codes = torch.from_numpy(data["numbers"]), torch.from_numpy(data["codes"].astype(np.int64))
+    whole = fitted.modules()(numbers, codes)
+    monkeypatch.setattr("autoreg.trees.MANY_STEPS", 3 * len(numbers))
+    assert torch.equal(fitted.modules()(numbers, codes), whole)

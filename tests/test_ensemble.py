@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.model_selection import RepeatedKFold
 
 from autoreg import AutoRegressor
 from autoreg.ensemble import cross_fitted, greedy_weights
@@ -39,13 +40,13 @@ def test_weights_for_a_part_do_not_see_its_target(candidates):
     changed = y.copy()
     changed[parts[2]] += 100
     after, _, _ = cross_fitted(predictions, changed, None, score, parts)
-    np.testing.assert_array_equal(before[parts[2]], after[parts[2]])
+    np.testing.assert_array_equal(before[2], after[2])
 
 
 def test_one_part_is_cross_fitted_too():
     rng = np.random.default_rng(0)
     y, predictions = rng.normal(size=(40, 1)), rng.normal(size=(30, 40, 1))
-    prediction, (found,), _ = cross_fitted(predictions, y, None, as_metric("rmse").score, [np.arange(40)])
+    (prediction,), (found,), _ = cross_fitted(predictions, y, None, as_metric("rmse").score, [np.arange(40)])
     assert np.isfinite(prediction).all()
     # nothing to be found in noise: selected and scored on the same rows it would look far better than zero
     weights = greedy_weights(predictions, y, None, as_metric("rmse").score)
@@ -70,10 +71,10 @@ def test_an_undefined_metric_leaves_the_first():
 
 def test_cross_fitted_predicts_every_row_once(candidates):
     y, predictions = candidates
-    prediction, scores, weights = cross_fitted(
-        predictions, y, None, as_metric("rmse").score, np.array_split(np.arange(300), 5)
-    )
-    assert np.isfinite(prediction).all()
+    parts = np.array_split(np.arange(300), 5)
+    found, scores, weights = cross_fitted(predictions, y, None, as_metric("rmse").score, parts)
+    assert [own.shape for own in found] == [(len(part), 1) for part in parts]
+    assert np.isfinite(np.concatenate(found)).all()
     assert len(scores) == 5
     assert weights.sum() == pytest.approx(1.0)
 
@@ -89,3 +90,44 @@ def test_errors_products_select_what_the_rows_select(metric, n_outputs):
     np.testing.assert_allclose(
         by_rows, greedy_weights(predictions, y, weight, metric.score, of_squares=metric.of_squares)
     )
+
+
+def test_parts_that_overlap_are_scored_on_their_own_rows(candidates):
+    """As the folds of repeated cross-validation do."""
+    y, predictions = candidates
+    rng = np.random.default_rng(0)
+    parts = [np.sort(part) for _ in range(4) for part in np.array_split(rng.permutation(300), 5)]
+    y, predictions = y + np.linspace(0, 50, 300)[:, None], predictions + np.linspace(0, 50, 300)[:, None]
+    r2 = as_metric("r2").score
+    found, scores, _ = cross_fitted(predictions, y, None, r2, parts)
+    assert [own.shape for own in found] == [(60, 1)] * 20
+    for part, own, score in zip(parts, found, scores, strict=True):
+        assert score == r2(y[part], own)
+        assert score >= max(r2(y[part], one[part]) for one in predictions) - 0.01
+
+
+def test_the_ensembles_folds_are_those_of_its_members():
+    """In a sorted table, blocks of rows would have errors of their own."""
+    X = np.linspace(0, 1, 120)[:, None]
+    cv = RepeatedKFold(n_splits=3, n_repeats=3, random_state=0)
+    search = AutoRegressor("grid", space={"learning_rate": [0.01, 0.1], "max_epochs": [20]}, scoring="r2", cv=cv,
+                           companions="compare", random_state=0, verbose=0).fit(X, 100 * X[:, 0])  # fmt: skip
+    assert len(search.results_.ensemble.scores) == 9
+    assert search.ensemble_score_ == pytest.approx(search.best_score_, abs=0.1)
+
+
+def test_where_a_score_looks_at_all_rows_only_the_best_are_selected_from():
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=(50, 1))
+    predictions = np.stack([y + scale * rng.normal(size=y.shape) for scale in np.linspace(2, 0.5, 100)])
+    asked = 0
+
+    def score(y, prediction, weight=None):
+        nonlocal asked
+        asked += 1
+        return -float(np.abs(y - prediction).mean())
+
+    weights = greedy_weights(predictions, y, None, score)
+    assert asked == 100 + 40 * 30
+    assert weights[:50].sum() == 0
+    assert weights.sum() == pytest.approx(1)

@@ -781,3 +781,28 @@ def test_silence(table, capfd):
     out, err = capfd.readouterr()
     assert out == ""
     assert err
+
+
+def test_categories_of_training_rows_stay_categories_whatever_the_validation_rows_have(table):
+    X, y = table
+    number = pd.Series(np.arange(len(X)) % 4)
+    train, valid = X[:40].assign(zip=number[:40].astype("category")), X[40:]
+    for later in (number[40:].clip(0, 1).astype("category"), number[40:]):
+        model = small().fit(train, y[:40], X_val=valid.assign(zip=later), y_val=y[40:])
+        assert {column.name: column.kind for column in model.schema_.columns}["zip"] == "category"
+
+
+@pytest.mark.filterwarnings("ignore::autoreg.errors.DataWarning")
+def test_a_metric_without_a_value_for_some_predictions(table):
+    X, _ = table
+    counts = np.random.default_rng(0).poisson(0.8, len(X)).astype(float)
+    log_error = {"scoring": "neg_root_mean_squared_log_error"}
+    small = {"strategy": "portfolio", "effort": "quick", "n_candidates": 2, "space": {"max_epochs": [8]}}
+    model = search(**log_error, **small).fit(X, counts)
+    assert np.isfinite(model.best_score_)
+    assert any(np.isnan(row.curve).any() for row in model.results_.candidates)
+    linear = {"network": ["linear"], "learning_rate": [0.1], "max_epochs": [30]}
+    with pytest.raises(SearchError, match="a loss with a log link"):
+        search(**log_error, space=linear).fit(X, np.maximum(0, 10 * X["a"]))
+    with pytest.raises(OptionError, match="does not take these targets"):
+        search(scoring="neg_root_mean_squared_log_error").fit(X, counts - 5)

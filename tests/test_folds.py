@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import warnings
+from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -258,3 +261,36 @@ def test_hold_out_of_nothing_or_all(fraction: float) -> None:
 def test_hold_out_leaves_rows_to_train_on(fraction: float, n_rows: int) -> None:
     with pytest.raises(DataError, match="rows to train on"):
         hold_out(fraction, n_rows)
+
+
+class ByColumn:
+    """A splitter that looks at the table."""
+
+    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[Any, Any]]:
+        late = (X["year"] >= 2020).to_numpy()
+        yield np.flatnonzero(~late), np.flatnonzero(late)
+
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
+        return 1
+
+
+def test_a_splitter_sees_the_table_and_its_errors_are_one_line() -> None:
+    (fold,) = make_folds(ByColumn(), 4, X=pd.DataFrame({"year": [2021, 2019, 2020, 2018]}))
+    assert (fold.train.tolist(), fold.valid.tolist()) == ([1, 3], [0, 2])
+    with pytest.raises(OptionError, match=r"^cv=.*KeyError: 'year'$"):
+        make_folds(ByColumn(), 4, X=pd.DataFrame({"month": [1, 2, 3, 4]}))
+
+
+@pytest.mark.parametrize("form", ["texts", "dates", "datetime64[us]", "datetime64[s]", "decimals", "durations"])
+def test_moments_of_any_age_are_in_order(form: str) -> None:
+    years = [9999, 1500, 2000, 9998, 1501]
+    texts = [f"{year}-12-31" for year in years]
+    times: dict[str, Any] = {
+        "texts": texts,
+        "dates": [datetime.date.fromisoformat(text) for text in texts],
+        "datetime64[us]": pd.Series(np.array(texts, dtype="datetime64[us]")),
+        "datetime64[s]": pd.Series(np.array(texts, dtype="datetime64[s]")),
+        "decimals": pd.Series([Decimal(year) for year in years], dtype=object),
+        "durations": pd.Series(pd.to_timedelta(years, unit="s")),
+    }
+    assert hold_out(0.4, 5, time=times[form]).valid.tolist() == [0, 3]

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import joblib
@@ -223,6 +224,27 @@ def test_a_companion_without_a_module_is_only_compared(registered: Any) -> None:
     search = AutoRegressor(**SMALL).fit(*make_table())
     assert "plain" in [row.name for row in search.results_.companions]
     assert "plain" not in names(search)
+
+
+def test_a_companion_whose_module_no_file_can_hold_is_only_compared(registered: Any) -> None:
+    from sklearn.dummy import DummyRegressor
+    from torch import nn
+
+    class Bare(nn.Module):
+        def forward(self, numbers: Any, codes: Any) -> Any:
+            return torch.zeros(len(numbers), 1)
+
+    class Odd(Bare):
+        options = MappingProxyType({"made": object()})
+
+    for name, cls in (("bare", Bare), ("odd", Odd)):
+        registered(
+            "companion", name, lambda layout, random_state: DummyRegressor(), module=cls,
+            to_module=lambda fitted, layout, cls=cls: cls(),
+        )  # fmt: skip
+    search = AutoRegressor(**SMALL).fit(*make_table())
+    assert {"bare", "odd"} <= {row.name for row in search.results_.companions if not row.failure}
+    assert not {"bare", "odd"} & set(names(search))
 
 
 @pytest.fixture

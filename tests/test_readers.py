@@ -426,3 +426,21 @@ def test_a_bound_on_columns_holds_before_the_cells_are_read() -> None:
 def test_a_column_name_of_any_length_is_read_or_refused_in_one_line() -> None:
     with pytest.raises(DataError, match=r"^the table: the column names cannot be read: field larger than"):
         read_table(io.BytesIO(b'"' + b"a" * 200_000 + b'",b\n1,2\n'))
+
+
+TYPED = {
+    "houses.parquet": lambda **columns: parquet(**columns),
+    "houses.jsonl": lambda **columns: pd.DataFrame(columns).to_json(orient="records", lines=True).encode(),
+    "houses.xlsx": lambda **columns: xlsx(houses=pd.DataFrame(columns)),
+}
+
+
+@pytest.mark.parametrize("name", TYPED)
+def test_texts_in_typed_tables_mean_what_the_options_say(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(TYPED[name](a=["1.234,5", "-7", "?"], b=[-999, 2, 3], c=["x", "?", "NA"]))
+    frame = read_table(path, decimal=",", thousands=".", na_values=["?", "-999"])
+    assert {column: plain(frame[column]) for column in frame} == {
+        "a": [1234.5, -7, None], "b": [None, 2, 3], "c": ["x", None, "NA"],
+    }  # fmt: skip
+    assert plain(read_table(path, decimal=",", na_values="-999")["a"]) == ["1.234,5", "-7", "?"]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
+import os
+import sys
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +19,7 @@ from autoreg.report import leaderboard, progress
 from autoreg.report.card import card, schema_text
 from autoreg.report.labels import WIDTH, shortened
 from autoreg.report.measures import held_out_text, measures
+from autoreg.report.progress import show_progress
 from autoreg.report.units import decimals, duration, is_error, label, number, plain
 from autoreg.report.verdict import corrected_t_test, verdict
 from autoreg.results import CandidateResult, Progress, SearchResults
@@ -241,8 +245,8 @@ def test_plain_lines_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatc
     monkeypatch.setattr(progress, "PAUSE", 0.0)
     with progress.show_progress(1) as on_progress:
         assert on_progress is not None
-        on_progress(Progress("networks", 0.25, 1, 3, rung=2, best=2.5, seconds_left=90))
-    assert capsys.readouterr().err == "networks: 25%  1/4 done  rung 2  best 2.5  1 min 30 s left\n"
+        on_progress(Progress("networks", 0.25, 1, 3, best=2.5, seconds_left=90))
+    assert capsys.readouterr().err == "networks: 25%  1/4 done  best 2.5  1 min 30 s left\n"
 
 
 @pytest.mark.parametrize("installed", [False, True])
@@ -358,3 +362,26 @@ def test_a_manifest_is_shown_or_refused(path: tuple[str | int, ...], value: Any)
         except ModelFileError as error:
             shown = "" if "\n" in str(error) else str(error)
         assert shown
+
+
+def test_repeated_folds_are_no_more_rows() -> None:
+    differences = np.random.default_rng(0).normal(1, 3, 100).tolist()
+    n, mean, variance = 100, np.mean(differences), np.var(differences, ddof=1)
+    for given, ratio in ((None, 1 / 99), (0.25, 0.25)):
+        expected = 2 * stats.t.sf(mean / np.sqrt(variance * (1 / n + ratio)), n - 1)
+        assert corrected_t_test(differences, given) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_what_nobody_can_see_is_not_shown(closed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("/dev/full", "w") as full:
+        if closed:
+            full = open(os.devnull, "w")  # noqa: SIM115
+            full.close()
+        monkeypatch.setattr(sys, "stderr", full)
+        with show_progress(1) as show:
+            assert show is not None
+            for _ in range(3):
+                show(Progress("plan", 0.0, candidates_left=2))
+        with suppress(OSError):
+            full.close()

@@ -331,7 +331,7 @@ def test_ctrl_c_leaves_out_what_has_not_begun() -> None:
     assert [row.failure for row in fitted.results_.candidates] == [
         "",
         "",
-        *["left out: the search was ended early"] * 2,
+        *["left out: the search ended early, or its time was up"] * 2,
     ]
     assert fitted.best_index_ in (0, 1)
 
@@ -384,3 +384,18 @@ def test_a_signal_that_is_ignored_stays_so() -> None:
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_rounds_that_were_done_are_not_lost_when_the_time_is_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rounds(space: Any, results: Any, n: object, seed: object) -> list[Candidate]:
+        return [Candidate({"network": "linear", "max_epochs": 2 + len(results)})] if len(results) < 3 else []
+
+    given = {"strategy": rounds, "space": None, "time_limit": 60, "companions": None, "run_dir": tmp_path / "run"}
+    first = search(**given).fit(X, Y)
+    monkeypatch.setattr("autoreg.search.train_stack", no_training)
+    monkeypatch.setattr(Journal, "elapsed", property(lambda self: 1000.0))
+    again = search(**given).fit(X, Y)
+    assert len(again.results_.candidates) == len(first.results_.candidates) == 3
+    assert np.array_equal(again.predict(X), first.predict(X))

@@ -64,3 +64,22 @@ def test_a_scorer_without_weights_counts_all_rows_alike() -> None:
     assert as_metric("mae").score(y, prediction, weight) != as_metric("mae").score(y, prediction)
     stacked = plain.over_members()(torch.tensor(y[None]), torch.tensor(prediction[None]), torch.tensor(weight[None]))
     assert stacked.tolist() == [-2.0]
+
+
+def test_predictions_without_a_value_score_worst_and_targets_without_one_are_an_error() -> None:
+    metric = as_metric("rmsle")
+    y, weight = torch.ones(2, 4, 1), torch.ones(2, 4)
+    prediction = torch.ones(2, 4, 1)
+    prediction[1, 0] = -2
+    assert metric.over_members()(y, prediction, weight).tolist() == [0, -np.inf]
+    metric.check(np.array([[0.0], [3.0]]))
+    with pytest.raises(
+        OptionError, match=r"scoring='neg_root_mean_squared_log_error' does not take these targets: .*-1"
+    ):
+        metric.check(np.array([[1.0], [-2.0]]))
+
+    def wrong(estimator, X, y):
+        raise ValueError("of the user's own")
+
+    with pytest.raises(ValueError, match="of the user's own"):
+        as_metric(wrong).over_members()(y, prediction, weight)

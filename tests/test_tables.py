@@ -481,3 +481,8 @@ def test_a_damaged_schema_is_refused(data: Any, message: str) -> None:
 
 def test_a_column_writes_only_what_is_not_at_its_default() -> None:
     assert Column("a", "number").to_json() == {"name": "a", "kind": "number", "may_miss": 0}
+
+
+def test_masked_targets_are_missing() -> None:
+    with pytest.raises(DataError, match=r"'target' is missing in row 3 of 3"):
+        read_target(np.ma.masked_array([1, 2, -9999], mask=[0, 0, 1]))

@@ -110,6 +110,8 @@ def test_rows_without_a_target() -> None:
     assert found.groups.tolist() == ["a", "b", "b"]
     with pytest.raises(DataError, match="no value in any of 4 rows"):
         task(table(rent=np.nan), drop=True)
+    with pytest.warns(DataWarning, match="1 row of 4"):
+        assert len(task(table(rent=["1", " ", "3", "4"]), drop=True).y) == 3
 
 
 def test_no_feature_is_left() -> None:

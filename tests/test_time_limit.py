@@ -21,10 +21,11 @@ from autoreg.cli import autoreg
 from autoreg.errors import ModelFileError, OptionError
 from autoreg.pace import SETTLED, AsBefore, ByClock, seconds_of
 from autoreg.persistence import read_manifest
-from autoreg.plans import RanPlan
+from autoreg.plans import RanPlan, plan_of
 from autoreg.plugins import load_plugins
 from autoreg.results import CandidateResult
 from autoreg.space import Candidate, Space, Time
+from autoreg.training import train_stack
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(90, 3))
@@ -284,3 +285,39 @@ def test_a_search_without_a_limit_is_repeated_to_the_bit_too() -> None:
     again = AutoRegressor(**settings).repeating(first).fit(X, Y)
     assert (again.predict(X) == first.predict(X)).all()
     assert again.cv_results_["mean_test_score"].tolist() == first.cv_results_["mean_test_score"].tolist()
+
+
+def test_what_has_not_begun_when_the_time_is_up_does_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twelve stacks of a third of the time each."""
+    monkeypatch.setattr("autoreg.search.train_stack", slowly := Slowly(0.2))
+    space = {"network__width": list(range(4, 16)), "network": ["mlp"], "max_epochs": [50], "encoding": [None]}
+    limited = {"strategy": "grid", "space": space, "companions": None, "cv": 2, "random_state": 0, "verbose": 0}
+    model = AutoRegressor(**limited, time_limit=2, n_jobs=1).fit(X, Y)
+    reasons = [row.failure for row in model.results_.candidates]
+    left = sum(reason.startswith("left out") for reason in reasons)
+    assert (len(reasons), left > 3, reasons.count("")) == (12, True, 12 - left)
+    assert slowly.epochs == 12 - left
+    again = AutoRegressor(**limited)
+    again._again = plan_of(model.model_.manifest)
+    assert [row.failure for row in again.fit(X, Y).results_.candidates] == reasons
+    assert np.array_equal(again.predict(X), model.predict(X))
+
+
+class Slowly:
+    """Training of which every epoch takes a while."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.epochs = seconds, 0
+
+    def __call__(self, spec: Any, data: Any, on_epoch: Any) -> Any:
+        def after(epoch: int, outcomes: Any) -> int | None:
+            time.sleep(self.seconds)
+            self.epochs += 1
+            return on_epoch(epoch, outcomes)
+
+        return train_stack(spec, data, after)
+
+
+def test_a_users_epochs_are_not_made_more() -> None:
+    model = search(time_limit=5, companions=None, n_candidates=2, space={**SMALL, "max_epochs": [4]})
+    assert max(len(row.train_curve) for row in model.results_.candidates) == 4

@@ -285,7 +285,7 @@ def test_a_weight_of_two_is_a_row_given_twice_in_the_loss():
     weight = np.ones(10)
     weight[3] = 2.0
     batch = Batches([order], weight).epoch(1, torch.float64)
-    rows, weights, _ = batch.step(0)
+    rows, weights, _ = (found[0] for found in batch.steps(0, 1))
     share = dict(zip(rows[0].tolist(), weights[0].tolist(), strict=True))
     assert share[3] == pytest.approx(2 * share[4])
     assert sum(share.values()) == pytest.approx(1.0)
@@ -296,7 +296,7 @@ def test_every_row_is_seen_once_an_epoch():
     for member, expected in ((0, range(5, 108)), (1, range(50))):
         seen = []
         for s in range(batch.n_steps):
-            rows, weights, counts = batch.step(s)
+            rows, weights, counts = (found[0] for found in batch.steps(s, s + 1))
             seen += rows[member][weights[member] > 0].tolist()
             assert int((weights[member] > 0).sum()) == counts[member]
         assert sorted(seen) == list(expected)

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.compose import ColumnTransformer
 from sklearn.dummy import DummyRegressor
-from sklearn.impute import SimpleImputer
-from sklearn.linear_model import Ridge, RidgeCV
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from autoreg.builtins.additive import Additive, Constant, additive, constant
 from autoreg.builtins.forests import MAX_CATEGORIES, SizedExtraTrees, forest_trees, hist_trees
@@ -21,6 +16,9 @@ from autoreg.encoding import TableLayout
 from autoreg.hookspecs import hookimpl
 from autoreg.scoring import Objective
 from autoreg.trees import TreeEnsemble
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 ALPHAS = tuple(np.logspace(-2, 4, 7))
 """Penalties that ridge chooses from, by leave-one-out error."""
@@ -44,6 +42,8 @@ class SizedRidge(RegressorMixin, BaseEstimator):
     """`RidgeCV` where the table's size allows it, otherwise `Ridge`."""
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> SizedRidge:
+        from sklearn.linear_model import Ridge, RidgeCV
+
         n_rows, n_columns = X.shape
         if n_columns > MANY_COLUMNS:
             self.model_ = Ridge(alpha=float(n_columns), solver="lsqr")
@@ -73,6 +73,12 @@ def ridge(layout: TableLayout, random_state: int) -> Pipeline:
     >>> bool(model.score(X, y) > 0.9)
     True
     """
+    # imported where needed: a search without companions would wait a tenth of a second for it
+    from sklearn.compose import ColumnTransformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import Pipeline, make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
     n_numbers, n_codes = layout.n_numbers, len(layout.n_codes)
     parts: list[tuple[str, Any, slice]] = []
     if n_numbers:

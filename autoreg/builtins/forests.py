@@ -67,7 +67,12 @@ class SizedExtraTrees(RegressorMixin, BaseEstimator):
             n_trees, min_samples_leaf=max(leaf, QUANTILE_LEAF) if self.loss == "quantile" else leaf,
             max_depth=100, random_state=self.random_state, n_jobs=-1,
         )  # fmt: skip
-        self.forest_.fit(X, y, sample_weight)
+        # far from zero the squares that splits are compared by would lose their digits
+        y = np.asarray(y, dtype=np.float64)
+        center = np.average(y, axis=0, weights=sample_weight)
+        self.forest_.fit(X, y - center, sample_weight)
+        for tree in self.forest_.estimators_:
+            tree.tree_.value[:, :, 0] += center
         # with several threads trees would be added up in any order, and the last bits with them
         self.forest_.set_params(n_jobs=1)
         if self.loss != "squared_error":

@@ -86,7 +86,7 @@ def _timed_round(
     space: Space, time: Time, results: Sequence[CandidateResult], n: int | None, seed: int
 ) -> list[Candidate]:
     """A round that fits into the time that is left: a stack for each core, two at least."""
-    room = len(results) + 10**6 if n is None else n
+    room = MOST_CANDIDATES if n is None else n
     lanes = min(max(2, time.at_once), room - len(results))
     if lanes < 1:
         return []
@@ -112,6 +112,9 @@ def _timed_round(
 def _only(lane: int, lanes: int) -> list[int]:
     return [int(place == lane) for place in range(lanes)]
 
+
+MOST_CANDIDATES = 1000
+"""Of a search without a number of its own: all are kept until its end, and the file lists them."""
 
 WIDTH = 128
 

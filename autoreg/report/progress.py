@@ -47,9 +47,24 @@ def show_progress(verbose: int) -> Iterator[OnProgress | None]:
     # in a notebook rich draws with ipywidgets
     if find_spec("ipywidgets") if console.is_jupyter else console.is_terminal:
         with _Bar(console) as bar:
-            yield bar.show
+            yield _while_it_can_be_seen(bar.show)
     else:
-        yield _Lines().show
+        yield _while_it_can_be_seen(_Lines().show)
+
+
+def _while_it_can_be_seen(show: OnProgress) -> OnProgress:
+    """A full disk, or a reader who is gone, ends what is shown and not the search."""
+    seen = True
+
+    def tell(progress: Progress) -> None:
+        nonlocal seen
+        if seen:
+            try:
+                show(progress)
+            except (OSError, ValueError):  # of a closed stream
+                seen = False
+
+    return tell
 
 
 def plan_line(progress: Progress) -> str:
@@ -85,14 +100,12 @@ LINES = {"plan": plan_line, "resume": resume_line}
 def describe(progress: Progress) -> str:
     """Where a search stands, in a few words.
 
-    >>> describe(Progress("networks", 0.5, candidates=4, candidates_left=4, rung=1, best=12.345, seconds_left=61))
-    '4/8 done  rung 1  best 12.35  1 min 1 s left'
+    >>> describe(Progress("networks", 0.5, candidates=4, candidates_left=4, best=12.345, seconds_left=61))
+    '4/8 done  best 12.35  1 min 1 s left'
     """
     words = []
     if progress.candidates + progress.candidates_left:
         words.append(f"{progress.candidates}/{progress.candidates + progress.candidates_left} done")
-    if progress.rung:
-        words.append(f"rung {progress.rung}")
     if math.isfinite(progress.best):
         words.append(f"best {progress.best:.4g}")
     if progress.fraction < 1 and math.isfinite(progress.seconds_left):

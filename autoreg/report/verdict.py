@@ -13,7 +13,7 @@ LEVEL = 0.05
 """Probability of a difference as large by chance, below which one of the two is called better."""
 
 
-def verdict(results: SearchResults) -> str:
+def verdict(results: SearchResults, ratio: float | None = None) -> str:
     """Say whether the networks beat the best companion, from their paired differences on the folds.
 
     The networks are judged by their ensemble, or the best one where there is none. Where companions are part of the
@@ -22,6 +22,8 @@ def verdict(results: SearchResults) -> str:
     Parameters
     ----------
     results : SearchResults
+    ratio : float, optional
+        Validation rows of a fold over its training rows; that of K folds where not given.
 
     Returns
     -------
@@ -51,7 +53,7 @@ def verdict(results: SearchResults) -> str:
     if len(network.scores) < 2:
         return f"One split cannot tell whether the {name} beats {other}: {figures}.{_with_companions(results)}"
     differences = [ours - theirs for ours, theirs in zip(network.scores, companion.scores, strict=True)]
-    probability = corrected_t_test(differences)
+    probability = corrected_t_test(differences, ratio)
     test = f"({len(differences)} folds, corrected paired t-test, p {_chance(probability)})"
     if probability >= LEVEL:
         return (
@@ -75,12 +77,12 @@ def _with_companions(results: SearchResults) -> str:
     return f" The model is the {results.chosen.name}: {label(results.scoring)} {number(score, decimals([score]))}."
 
 
-def corrected_t_test(differences: Sequence[float]) -> float:
+def corrected_t_test(differences: Sequence[float], ratio: float | None = None) -> float:
     """Probability of differences as large between equally good models on K folds, both directions.
 
     Folds share training rows, so their differences vary less than those on fresh samples would. The variance is
-    therefore taken (1/K + 1/(K-1)) times instead of 1/K times: the resampled t-test as corrected by Nadeau and Bengio
-    (Machine Learning 52, 2003), with the ratio of validation to training rows that K folds have.
+    therefore taken (1/K + ratio) times instead of 1/K times: the resampled t-test as corrected by Nadeau and Bengio
+    (Machine Learning 52, 2003), with the ratio of validation to training rows; K folds have 1/(K-1).
 
     Examples
     --------
@@ -94,7 +96,7 @@ def corrected_t_test(differences: Sequence[float]) -> float:
     variance = math.fsum((value - average) ** 2 for value in differences) / (n - 1)
     if variance == 0:
         return 1.0 if average == 0 else 0.0
-    statistic = average / math.sqrt(variance * (1 / n + 1 / (n - 1)))
+    statistic = average / math.sqrt(variance * (1 / n + (1 / (n - 1) if ratio is None else ratio)))
     return float(2 * t.sf(abs(statistic), n - 1))
 
 
