@@ -58,8 +58,8 @@ class AutoRegressor(TableRegressor):
         Where networks train; ``"cuda:1"`` names a GPU. ``"auto"`` is the CPU until GPUs have been measured. What is
         scored at the end, saved and predicted is always computed on the CPU.
     precision : {"auto", "float32", "bfloat16"}
-        Of the matrix products while training. ``"auto"`` takes bfloat16 for the portfolio where the processor has
-        tiles for it; what is scored, saved and predicted is always computed in float32.
+        Of the matrix products while training. ``"auto"`` takes bfloat16 for the portfolio where the processor is
+        built for it; what is scored, saved and predicted is always computed in float32.
     run_dir : path or None
         A directory for the search's journal. What is finished is kept there; the same fit with the same directory goes
         on where an earlier one ended, whatever ended it, to the same result. One process at a time may use it, for one

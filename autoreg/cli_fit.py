@@ -169,7 +169,7 @@ PARTS = ("encoding", "network", "activation", "optimizer", "loss")
     type=click.Choice(["auto", "float32", "bfloat16"]),
     default="auto",
     show_default=True,
-    help="Of the matrix products while training; auto takes bfloat16 where the processor has tiles for it.",
+    help="Of the matrix products while training; auto takes bfloat16 where the processor is built for it.",
 )
 @click.option(
     "--run-dir",

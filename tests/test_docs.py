@@ -16,7 +16,7 @@ from numpydoc.docscrape import NumpyDocString
 
 import autoreg
 from autoreg import errors, hookspecs
-from autoreg.plugins import Plugins
+from autoreg.plugins import Plugins, load_plugins
 from autoreg.registry import Owner
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -104,3 +104,19 @@ def test_every_dependency_has_a_line() -> None:
     text, pinned = page("explanation/dependencies.md"), (DOCS.parent / "constraints.txt").read_text(encoding="utf-8")
     assert sorted(name for name in names if not re.search(rf"(^\| |, ){name}[ ,]", text, flags=re.M)) == []
     assert sorted(name for name in names if not re.search(rf"^{name}==", pinned, flags=re.M)) == []
+
+
+PARTS = page("reference/parts.md")
+
+
+@pytest.mark.parametrize("kind", ["network", "encoding", "loss", "optimizer"])
+def test_built_in_parts_and_their_defaults_are_on_their_page(kind: str) -> None:
+    registry = load_plugins().registry
+    ours = {name: registry.get(kind, name) for name in registry.in_order(kind)}
+    table = PARTS.split(f"| {kind} |", 1)[1].split("\n\n", 1)[0]
+    rows = {name: row for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert set(rows) == {name for name, entry in ours.items() if entry.owner.distribution == "autoreg-core"}
+    for name, row in rows.items():
+        parameters = inspect.signature(ours[name].thing).parameters
+        for option, default in re.findall(r"`(\w+)=([^`]+)`", row.rsplit("|", 2)[1]):
+            assert repr(parameters[option].default) == default.replace('"', "'"), (name, option)
