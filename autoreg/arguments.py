@@ -111,9 +111,10 @@ def _of_one_dtype(frame: pd.DataFrame, other: pd.DataFrame) -> list[pd.DataFrame
     for name in frame.columns:
         dtype = frame[name].dtype
         if isinstance(dtype, pd.CategoricalDtype) and other[name].dtype != dtype:
-            new = pd.Index(other[name].dropna().unique()).difference(dtype.categories, sort=False)
-            joint = pd.CategoricalDtype([*dtype.categories, *new])
-            frame[name], other[name] = frame[name].astype(joint), other[name].astype(joint)
+            # as objects: 1 and True are one category to Python, and two to pandas
+            found = pd.Series([*dtype.categories, *other[name].dropna()], dtype=object).unique()
+            joint = pd.CategoricalDtype(pd.Index(found, dtype=object))
+            frame[name], other[name] = (part[name].astype(object).astype(joint) for part in (frame, other))
     return [frame, other]
 
 

@@ -149,7 +149,7 @@ def _model_and_table(
     # categories are compared as they are written: 007 is not 7
     as_text = [column.name for column in estimator.schema_.columns if column.kind == "category"]
     # and so is what joins the predictions to other tables
-    as_text += [name for name in keep if name not in {column.name for column in estimator.schema_.columns}]
+    as_text += [name for name in keep if name not in {column.name for column in estimator.schema_.used}]
     options = as_when_fitted(reading_options, estimator.model_.manifest)
     return estimator, read_table(table, as_text=as_text, **options)
 

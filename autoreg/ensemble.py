@@ -131,9 +131,9 @@ def cross_fitted(
 ) -> tuple[list[Floats], list[float], Floats]:
     """Predictions and scores of the ensemble itself, free of selection optimism.
 
-    For each part of the rows the weights are selected on the other parts; of a single part, every second row's on the
-    rows between. The mean of these weights is what a model should take: it follows single rows less than weights that
-    are selected on all rows at once (bagged selection, as in Caruana et al.).
+    For each part of the rows the weights are selected on the other rows; where a part leaves few or none, every second
+    row's on the part's rows between. The mean of these weights is what a model should take: it follows single rows less
+    than weights that are selected on all rows at once (bagged selection, as in Caruana et al.).
 
     Parameters
     ----------
@@ -151,19 +151,19 @@ def cross_fitted(
         The mean over the parts.
     """
     everything = np.unique(np.concatenate(list(parts)))
-    pieces = parts if len(parts) > 1 else [everything[::2], everything[1::2]]
 
     def weight(rows: NDArray[np.int64]) -> Floats | None:
         return None if sample_weight is None else sample_weight[rows]
 
     selected, found = [], []
-    for piece in pieces:
-        others = np.setdiff1d(everything, piece)
-        rows = others if len(others) else everything
-        selected.append(greedy_weights(predictions[:, rows], y[rows], weight(rows), score, steps, of_squares))
-        found.append(np.tensordot(selected[-1], predictions[:, piece], axes=1))
-    if len(parts) == 1:
-        place = np.argsort(np.concatenate(pieces), kind="stable")
-        found = [np.concatenate(found)[place[np.searchsorted(everything, parts[0])]]]
+    for part in parts:
+        others = np.setdiff1d(everything, part)
+        apart = 2 * len(others) >= len(part)
+        own = np.empty((len(part), y.shape[1]))
+        for piece in [slice(None)] if apart else [slice(0, None, 2), slice(1, None, 2)]:
+            rows = others if apart else np.setdiff1d(part, part[piece])
+            selected.append(greedy_weights(predictions[:, rows], y[rows], weight(rows), score, steps, of_squares))
+            own[piece] = np.tensordot(selected[-1], predictions[:, part[piece]], axes=1)
+        found.append(own)
     scores = [score(y[part], own, weight(part)) for part, own in zip(parts, found, strict=True)]
     return found, scores, np.mean(selected, axis=0)

@@ -44,7 +44,7 @@ from autoreg.results import Progress, SearchPlan, SearchResults
 from autoreg.rounds import NAME_LISTS, Limit, Rounds, strategy_of
 from autoreg.scoring import as_metric
 from autoreg.search import Evaluated, evaluate
-from autoreg.selection import Selection, measure, select
+from autoreg.selection import Selection, compared, measure, select
 from autoreg.space import DEFAULTS, SEED, short
 from autoreg.stopping import Stop, early_end
 from autoreg.tables import Schema, infer_schema
@@ -185,7 +185,8 @@ def _search_and_keep(
     plan_ran.keeps_folds = on_all_rows and refitted is None
     results = replace(measure(selection, evaluated, companions, problem), seconds=journal.elapsed, plan=watch.plan)
     ratio = float(np.mean([len(fold.valid) / len(fold.train) for fold in folds])) if folds else None
-    results = replace(results, verdict=verdict(results, ratio) if companions else "")
+    judged = compared(results, evaluated, companions, problem)
+    results = replace(results, verdict=verdict(judged, ratio) if companions else "")
     manifest = {**_manifest(table, seed, results.seconds), **results_to_json(results)}
     manifest["plan"] = plan_ran.to_json()
     if refitted is not None:

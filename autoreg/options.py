@@ -61,8 +61,10 @@ def as_when_fitted(options: dict[str, Any], manifest: Mapping[str, Any]) -> dict
     marks = [told[name] for name in MARKS if name in told] if isinstance(told, Mapping) else []
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in [*texts, *marks]):
         raise damaged("reading is not how a table is written")
-    before = {**{name: told.get(name) for name in MARKS}, "na_values": tuple(texts) or None}
-    return {**options, **{name: options.get(name) or value for name, value in before.items()}}
+    before: dict[str, Any] = {**{name: told.get(name) for name in MARKS}, "na_values": tuple(texts) or None}
+    if options["decimal"] == before["thousands"]:
+        before["thousands"] = None  # a table written the other way
+    return {**options, **{name: value for name, value in before.items() if options[name] is None}}
 
 
 def to_remember(options: Mapping[str, Any]) -> dict[str, Any]:

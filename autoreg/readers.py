@@ -89,7 +89,7 @@ def read_table(
     source = _name(path)
     missing = MISSING if na_values is None else (na_values,) if isinstance(na_values, str) else tuple(na_values)
     dialect = Dialect(
-        decimal=_one_character("decimal", decimal) or ".", thousands=_one_character("thousands", thousands),
+        decimal=_one_character("decimal", decimal) or ".", thousands=_one_character("thousands", thousands or None),
         missing=missing, told_missing=na_values is not None,
     )  # fmt: skip
     if dialect.thousands == dialect.decimal:
@@ -118,27 +118,36 @@ def read_table(
     else:
         names, frame = _read_arrow(data, source, kind)
     frame.columns = pd.RangeIndex(len(names))
-    if kind != "csv":
-        frame = _as_told(frame, dialect)
+    if kind != "csv" and (dialect.told_missing or dialect.thousands or dialect.decimal != "."):
+        frame = _as_told(frame, dialect, [place for place, name in enumerate(names) if str(name).strip() in as_text])
     return _with_names(frame, names, source)
 
 
-def _as_told(frame: pd.DataFrame, dialect: Dialect) -> pd.DataFrame:
-    """Cells of typed tables as the options say: texts and numbers that mean missing, and numbers written as texts."""
-    if dialect.told_missing:
-        numbers = [float(text) for text in dialect.missing if _is_number(text)]
-        frame = frame.mask(frame.isin([*dialect.missing, *numbers]))
-    if dialect.thousands or dialect.decimal != ".":
-        mark, point = re.escape(dialect.thousands or ""), re.escape(dialect.decimal)
-        number = re.compile(
-            rf"[-+]?(?:\d{{1,3}}(?:{mark}\d{{3}})+|\d+)(?:{point}\d*)?" if mark else rf"[-+]?\d+(?:{point}\d*)?"
-        )
-        for name in frame.columns:
-            texts = frame[name].dropna()
-            if len(texts) and all(isinstance(text, str) and number.fullmatch(text.strip()) for text in texts):
-                plain = texts.str.strip().str.replace(dialect.thousands or "", "").str.replace(dialect.decimal, ".")
-                frame[name] = plain.astype(np.float64).reindex(frame.index)
+def _as_told(frame: pd.DataFrame, dialect: Dialect, kept: Sequence[int]) -> pd.DataFrame:
+    """Cells of typed tables as the options say: what means missing, and numbers written as texts with marks."""
+    frame = frame.copy(deep=False)
+    numbers = [float(text) for text in dialect.missing if _is_number(text)]
+    mark, point = dialect.thousands or "", dialect.decimal
+    digits = rf"\d{{1,3}}(?:{re.escape(mark)}\d{{3}})+|\d+" if mark else r"\d+"
+    number = re.compile(rf"[-+]?(?:{digits})(?:{re.escape(point)}\d*)?")
+    for place in range(frame.shape[1]):
+        cells = frame[place]
+        if dialect.told_missing:
+            means_missing = [*dialect.missing, *([] if pd.api.types.is_bool_dtype(cells.dtype) else numbers)]
+            cells = cells.mask(cells.isin(means_missing))
+        texts = cells.dropna()
+        if (mark or point != ".") and place not in kept and len(texts) and _is_text(texts):
+            plain = texts.astype(str).str.strip()
+            marked = any(sign in text for text in plain for sign in {mark, point} - {"", "."})
+            if marked and plain.str.fullmatch(number).all():
+                plain = plain.str.replace(mark, "") if mark else plain
+                cells = plain.str.replace(point, ".").astype(np.float64).reindex(cells.index)
+        frame[place] = cells
     return frame
+
+
+def _is_text(cells: pd.Series) -> bool:
+    return all(isinstance(cell, str) for cell in cells)
 
 
 def _one_character(option: str, value: str | None) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -166,18 +167,15 @@ class Metric:
         Traceback (most recent call last):
         autoreg.errors.OptionError: scoring='neg_root_mean_squared_log_error' does not take these targets: ...
         """
-        objection = self._objection(y)
-        if objection is not None:
-            raise OptionError(f"scoring={self.name!r} does not take these targets: {objection}") from objection
-
-    def _objection(self, y: Floats) -> ValueError | None:
-        """What a scorer of scikit-learn has against targets, whatever is predicted."""
-        if hasattr(self.scorer, "_score_func"):
-            try:
+        if not hasattr(self.scorer, "_score_func"):
+            return  # a user's own may do anything
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of equal predictions
                 self.score(y, np.broadcast_to(y.mean(0), y.shape))
-            except ValueError as error:
-                return error
-        return None
+        except Exception as error:  # a scorer of classifiers asks for what is not there
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise OptionError(f"scoring={self.name!r} does not take these targets: {reason}") from error
 
     def over_members(self) -> Score:
         """The same for a stack: (M, V, O) targets and predictions, (M, V) weights, to (M,).
@@ -199,7 +197,7 @@ class Metric:
             try:
                 return self.score(y, p, w)
             except ValueError:
-                if not hasattr(self.scorer, "_score_func") or self._objection(y) is not None:
+                if not hasattr(self.scorer, "_score_func"):
                     raise
                 # it has no value for such predictions, as a logarithm has none for negative ones
                 return -math.inf

@@ -185,7 +185,7 @@ def evaluate(
         if on_ended is not None:
             on_ended([done[index].result for index in sorted(done)])
 
-    training = _Training(stacks, problem, stop, pace, journal, enough or (lambda: False))
+    training = _Training(stacks, problem, stop, pace, journal, enough or (lambda: False), scored=first_index > 0)
     many = min(at_once(n_jobs), len(stacks) - len(earlier))
     # an object of a user's may note what is done with it, and what says when to stop what it was asked
     long = sum(map(work_of, stacks)) > WORTH_FORKS

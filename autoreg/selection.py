@@ -186,6 +186,38 @@ def _name(rows: Sequence[CandidateResult]) -> str:
     return f"ensemble of {' and '.join([', '.join(named[:-1])] * (len(named) > 1) + named[-1:])}"
 
 
+def compared(
+    results: SearchResults,
+    evaluated: Sequence[Evaluated],
+    companions: Sequence[EvaluatedCompanion],
+    problem: Problem,
+) -> SearchResults:
+    """The results as a verdict compares them.
+
+    Where rows are held out more than once, an ensemble's scores are those of mean predictions: those of all others then
+    are too.
+    """
+    held_out = [fold.valid for fold in problem.folds]
+    if not held_out or len(np.unique(np.concatenate(held_out))) == sum(map(len, held_out)):
+        return results
+
+    def again(row: CandidateResult, oof: Floats | None) -> CandidateResult:
+        if row.failure or oof is None:
+            return row
+        weight = problem.sample_weight
+        score = [
+            problem.metric.score(problem.y[part], oof[part], None if weight is None else weight[part])
+            for part in held_out
+        ]
+        return replace(row, scores=tuple(score))
+
+    return replace(
+        results,
+        candidates=tuple(again(row, item.oof) for row, item in zip(results.candidates, evaluated, strict=True)),
+        companions=tuple(again(row, item.oof) for row, item in zip(results.companions, companions, strict=True)),
+    )
+
+
 def measure(
     selection: Selection, evaluated: Sequence[Evaluated], companions: Sequence[EvaluatedCompanion], problem: Problem
 ) -> SearchResults:

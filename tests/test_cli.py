@@ -713,6 +713,10 @@ def test_the_options_that_say_what_cells_mean_hold_for_the_model(tmp_path: Path)
     silent = run("predict", output, written, "--sep", ";").stdout
     assert silent == run("predict", output, written, *told).stdout
     assert "now has 'unknown'" in refused("predict", output, written, "--sep", ";", "--na-values", "none")
+    frame["x"] = (1000 + x).round(1)
+    frame.to_csv(written, index=False)  # as others write it
+    other = run("predict", output, written, "--decimal", ".").stdout
+    assert other == silent == run("predict", output, written, "--decimal", ".", "--thousands", "").stdout
 
 
 def test_columns_carried_along_are_as_they_were(model: Path, tmp_path: Path) -> None:
@@ -722,6 +726,16 @@ def test_columns_carried_along_are_as_they_were(model: Path, tmp_path: Path) -> 
     assert [line.split(",")[:3] for line in done.stdout.splitlines()] == [
         ["id", "n", "c"], ["00123", "1", "007"], ["00124", "", "08"],
     ]  # fmt: skip
+
+
+def test_an_identifier_is_carried_along_as_it_is(tmp_path: Path) -> None:
+    x = np.linspace(0, 1, 40)
+    path, output = tmp_path / "t.csv", tmp_path / "m.safetensors"
+    pd.DataFrame({"id": [f"{i:05}" for i in range(40)], "x": x, "y": 2 * x}).to_csv(path, index=False)
+    run("fit", path, "--target", "y", "-o", output, *CHEAP)
+    lines = run("predict", output, path, "--keep", "id").stdout.splitlines()
+    assert lines[1].startswith("00000,")
+    assert lines[-1].startswith("00039,")
 
 
 def test_codes_of_validation_rows_are_read_as_those_of_training_rows(tmp_path: Path) -> None:

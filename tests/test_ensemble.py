@@ -131,3 +131,25 @@ def test_where_a_score_looks_at_all_rows_only_the_best_are_selected_from():
     assert asked == 100 + 40 * 30
     assert weights[:50].sum() == 0
     assert weights.sum() == pytest.approx(1)
+
+
+def test_nothing_is_selected_on_the_rows_that_score_it():
+    """Splits with one set of validation rows leave none to select on."""
+    rng = np.random.default_rng(1)
+    y, predictions = rng.normal(size=(40, 1)), rng.normal(size=(60, 40, 1))
+    score = as_metric("rmse").score
+    for parts in ([np.arange(40)] * 2, [np.arange(40), np.arange(36)]):
+        _, scores, _ = cross_fitted(predictions, y, None, score, parts)
+        assert all(found < score(y[part], 0 * y[part]) for part, found in zip(parts, scores, strict=True))
+
+
+def test_repeated_folds_are_judged_by_equal_means():
+    """A network that is all there is has no advantage by being called an ensemble."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(120, 2))
+    cv = RepeatedKFold(n_splits=3, n_repeats=4, random_state=0)
+    search = AutoRegressor("grid", space={"learning_rate": [0.01], "max_epochs": [2]}, cv=cv, companions="compare",
+                           random_state=0, verbose=0).fit(X, X[:, 0] + rng.normal(size=120))  # fmt: skip
+    problem = search.results_
+    assert len(problem.companions[0].scores) == 12
+    assert "12 folds" in problem.verdict

@@ -790,6 +790,10 @@ def test_categories_of_training_rows_stay_categories_whatever_the_validation_row
     for later in (number[40:].clip(0, 1).astype("category"), number[40:]):
         model = small().fit(train, y[:40], X_val=valid.assign(zip=later), y_val=y[40:])
         assert {column.name: column.kind for column in model.schema_.columns}["zip"] == "category"
+    flags = (number < 2).astype("category")
+    for later in (number, (number < 2)):
+        model = small().fit(X[:40].assign(f=flags[:40]), y[:40], X_val=valid.assign(f=later[40:]), y_val=y[40:])
+        assert {column.name: column.kind for column in model.schema_.columns}["f"] == "category"
 
 
 @pytest.mark.filterwarnings("ignore::autoreg.errors.DataWarning")

@@ -444,3 +444,12 @@ def test_texts_in_typed_tables_mean_what_the_options_say(name: str, tmp_path: Pa
         "a": [1234.5, -7, None], "b": [None, 2, 3], "c": ["x", None, "NA"],
     }  # fmt: skip
     assert plain(read_table(path, decimal=",", na_values="-999")["a"]) == ["1.234,5", "-7", "?"]
+
+
+def test_what_is_to_stay_text_does(tmp_path: Path) -> None:
+    path = tmp_path / "houses.parquet"
+    path.write_bytes(parquet(zip=["007", "7,5"], id=["001", "002"], b=[True, False], n=[1, 2]))
+    frame = read_table(path, decimal=",", na_values=["1"], as_text=["zip"])
+    assert {column: plain(frame[column]) for column in frame} == {
+        "zip": ["007", "7,5"], "id": ["001", "002"], "b": [True, False], "n": [None, 2],
+    }  # fmt: skip

@@ -385,3 +385,18 @@ def test_what_nobody_can_see_is_not_shown(closed: bool, monkeypatch: pytest.Monk
                 show(Progress("plan", 0.0, candidates_left=2))
         with suppress(OSError):
             full.close()
+
+
+def test_a_terminal_that_is_gone_ends_the_bar_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    main, terminal = os.openpty()
+    stream = os.fdopen(terminal, "w")
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    with show_progress(1) as show:
+        assert show is not None
+        show(Progress("networks", 0.1, candidates_left=2))
+        os.close(main)
+        for fraction in (0.5, 1.0):
+            show(Progress("networks", fraction, candidates_left=2))
+    with suppress(OSError):
+        stream.close()

@@ -78,6 +78,12 @@ def test_predictions_without_a_value_score_worst_and_targets_without_one_are_an_
     ):
         metric.check(np.array([[1.0], [-2.0]]))
 
+    with pytest.raises(OptionError, match=r"scoring='roc_auc' does not take these targets"):
+        as_metric("roc_auc").check(np.array([[0.0], [3.0]]))
+    # of a fold without any count, too
+    counts = as_metric("mean_poisson_deviance").over_members()
+    assert counts(torch.zeros(1, 4, 1), torch.tensor([[[1.0], [1], [1], [-1]]]), weight[:1]).tolist() == [-np.inf]
+
     def wrong(estimator, X, y):
         raise ValueError("of the user's own")
 

@@ -319,5 +319,9 @@ class Slowly:
 
 
 def test_a_users_epochs_are_not_made_more() -> None:
-    model = search(time_limit=5, companions=None, n_candidates=2, space={**SMALL, "max_epochs": [4]})
-    assert max(len(row.train_curve) for row in model.results_.candidates) == 4
+    for given in ({"max_epochs": [40]}, {}):
+        model = search(
+            time_limit=4, companions=None, n_candidates=2, space={**SMALL, "early_stopping": [True], **given}
+        )
+        longest = max(len(row.train_curve) for row in model.results_.candidates)
+        assert (longest <= 40) == bool(given)

@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 
 from autoreg.report.units import duration
@@ -132,11 +132,13 @@ class _Bar:
         self.tasks: dict[str, progress.TaskID] = {}
 
     def __enter__(self) -> _Bar:
-        self.bars.start()
+        with suppress(OSError, ValueError):  # of a terminal that is gone
+            self.bars.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.bars.stop()
+        with suppress(OSError, ValueError):
+            self.bars.stop()
 
     def show(self, progress: Progress) -> None:
         if progress.stage in LINES:
