@@ -75,7 +75,7 @@ def _relu_backward(gradient: Tensor, y: Tensor) -> Tensor:
 
 def inner_of(layer: nn.Module) -> Inner | None:
     """How a layer runs within a run; None where it has to stand by itself."""
-    if _has_hooks(layer):
+    if _stands_alone(layer):
         return None
     make = _INNER.get(type(layer))
     if make is not None:
@@ -84,7 +84,11 @@ def inner_of(layer: nn.Module) -> Inner | None:
     return offered(layer) if offered is not None else None
 
 
-def _has_hooks(layer: nn.Module) -> bool:
+def _stands_alone(layer: nn.Module) -> bool:
+    return has_hooks(layer) or getattr(layer.forward, "alone", False)
+
+
+def has_hooks(layer: nn.Module) -> bool:
     return bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
 
 
@@ -187,7 +191,7 @@ def steps_of(layer: nn.Module) -> list[Step] | None:
     Next to linear layers, elementwise ones and sequences of them a class that declares ``leading_axes`` may offer
     ``within_run()``, an `Inner`, or ``added_within_run()``, the layers whose output it adds to its input.
     """
-    if _has_hooks(layer):
+    if _stands_alone(layer):
         return None
     if type(layer) is nn.Linear:
         return [Linear(layer)]
@@ -229,12 +233,12 @@ def run_layers(steps: Sequence[Step], x: Tensor) -> Tensor:
     if torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in parameters)):
         out = _Run.apply(steps, flat, *parameters)
     else:
-        out, _ = _forward(steps, flat)
+        out, _ = _forward(steps, flat, keep=False)
     return out.view(*x.shape[:-1], out.shape[-1])
 
 
-def _forward(steps: Sequence[Step], x: Tensor) -> tuple[Tensor, list[Any]]:
-    """The output, and what each step keeps."""
+def _forward(steps: Sequence[Step], x: Tensor, keep: bool = True) -> tuple[Tensor, list[Any]]:
+    """The output, and what each step keeps for a backward pass that will come."""
     kept: list[Any] = []
     forks: list[Tensor] = []
     own = False  # whether nobody else needs x
@@ -252,7 +256,8 @@ def _forward(steps: Sequence[Step], x: Tensor) -> tuple[Tensor, list[Any]]:
             x, note = step.forward(x.clone() if step.in_place and not own else x)
             # what a layer keeps is not the next one's to overwrite
             own = note is not x
-        kept.append(note)
+        if keep:
+            kept.append(note)
     return x, kept
 
 

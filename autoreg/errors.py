@@ -124,3 +124,13 @@ def one_line(error: BaseException) -> str:
     if line and isinstance(error, AutoregError):
         return line
     return f"{type(error).__name__}: {line}" if line else type(error).__name__
+
+
+def named_line(error: BaseException) -> str:
+    """An error as one line with its class, ours too.
+
+    >>> named_line(PluginError("no")), named_line(ValueError("no"))
+    ('PluginError: no', 'ValueError: no')
+    """
+    kind = f"{type(error).__name__}: "
+    return kind + one_line(error).removeprefix(kind)

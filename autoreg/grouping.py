@@ -16,7 +16,7 @@ from autoreg.guards import look_at
 from autoreg.limits import check_candidate
 from autoreg.parts import Recipe, resolve
 from autoreg.problem import Problem
-from autoreg.space import SEED, Candidate
+from autoreg.space import SEED, Candidate, short
 from autoreg.specs import MemberSpec, StackSpec
 from autoreg.stacking import mix, signature
 
@@ -54,7 +54,8 @@ class Built:
         module, batch = self.members[0].module, self.members[0].batch_size
         parameters = sum(parameter.numel() for parameter in module.parameters())
         widths = sum(layer.out_features for layer in module.modules() if isinstance(layer, nn.Linear))
-        return len(self.members) * 4 * (8 * parameters + 8 * batch * widths * module.n_views)
+        inputs = 3 * batch * int(module.encoding.n_features)  # type: ignore[arg-type]
+        return len(self.members) * 4 * (8 * parameters + 8 * batch * widths * module.n_views + inputs)
 
     @property
     def work(self) -> float:
@@ -69,14 +70,17 @@ def build(index: int, candidate: Candidate, problem: Problem) -> Built:
     if candidate["early_stopping"] and not problem.choose_epoch:
         raise OptionError("early_stopping=True: this strategy runs all epochs; vary max_epochs instead")
     recipe = resolve(candidate)
+    _check_range(recipe, problem)
     look_at(recipe)
     start = int(candidate.parameters.get(SEED, problem.seed))
     members = []
     for k, fold in enumerate(problem.folds):
         seed = mix(start, candidate.fingerprint, k) if problem.own_seeds else start
         center, spread = problem.target_scale(k, recipe.log_target)
-        if not recipe.scales_target:
-            center, spread = torch.zeros_like(center), torch.ones_like(spread)
+        if recipe.target_scaling != "standard":
+            # a logarithm has to begin near what it is to predict: from a rate of 1 to one of 1e6 is a long way
+            mean = center if recipe.target_scaling == "mean" else torch.zeros_like(center)
+            center, spread = torch.zeros_like(center), torch.where(mean > 0, mean, 1.0)
         module = recipe.make_member(problem.statistics(k), center, spread, seed)
         members.append(
             MemberSpec(
@@ -96,6 +100,13 @@ def build(index: int, candidate: Candidate, problem: Problem) -> Built:
         # .to() rounded the target's scale to the members' precision
         module.center, module.spread = center, spread
     return Built(index, recipe, members)
+
+
+def _check_range(recipe: Recipe, problem: Problem) -> None:
+    least = float(problem.y.min()) if recipe.target_range else 0.0
+    if least < 0 or (least == 0 and recipe.target_range == "above 0"):
+        name = short(recipe.candidate["loss"])
+        raise OptionError(f"loss {name} needs targets {recipe.target_range}, and the least is {least:g}")
 
 
 def batch_size(value: int | str, n_rows: int) -> int:

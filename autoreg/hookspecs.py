@@ -44,7 +44,8 @@ def register_losses(register: Callable[..., None]) -> None:
     outputs_per_target : Q; the prediction is then (..., B, O * Q), a target's Q numbers side by side.
     point : function from the network's output to what is predicted, (..., B, O * Q) -> (..., B, O), e.g. ``exp`` for
         a log link.
-    target_scaling : ``"standard"``, or None when the loss needs the target in its own units.
+    target_scaling : ``"standard"``, ``"mean"`` where the target is only divided by its mean, or None when the loss
+        needs the target in its own units.
     statistic : ``"mean"`` when the best prediction is the mean, which is freed of bias where logarithms were learned.
     facts : function ``(**options) -> dict`` of the four above, for a loss whose options change them.
     """

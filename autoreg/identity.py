@@ -7,8 +7,10 @@ import inspect
 import json
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,9 @@ import torch
 from torch import nn
 
 from autoreg.arithmetic import has_bfloat16
-from autoreg.plugins import registry
+from autoreg.installed import OURS, installed, owner_of
+from autoreg.names import files_of
+from autoreg.plugins import load_plugins, registry
 from autoreg.problem import Problem
 
 LIBRARIES = ("autoreg-core", "torch", "numpy", "scipy", "scikit-learn")
@@ -37,7 +41,6 @@ def identity_of(parameters: Mapping[str, Any], problem: Problem, schema: Mapping
     schema : mapping
         The table's, as JSON.
     """
-    folds = [rows for fold in problem.folds for rows in (fold.train, fold.valid)]
     owners = {entry.owner for entry in registry()}
     return {
         "option": {
@@ -49,16 +52,41 @@ def identity_of(parameters: Mapping[str, Any], problem: Problem, schema: Mapping
         "the rows": digest(problem.numbers, problem.codes),
         "the targets": digest(problem.y),
         "the weights": digest(*([] if problem.sample_weight is None else [problem.sample_weight])),
-        "the folds": digest(*folds),
+        "the folds": digest(*_rows_of_folds(problem)),
         "version": {name: version(name) for name in LIBRARIES},
         "plugin": {
             **{owner.distribution: owner.version for owner in owners if owner.distribution},
             **{f"{e.kind} {e.name}": identity(e.thing) for e in registry() if not e.owner.distribution},
         },
+        "the code of plugin": _sources(),
         "the processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
         f"{' with bfloat16' if has_bfloat16() else ''}",
         "the device": problem.device if problem.device == "cpu" else torch.cuda.get_device_name(problem.device),
     }
+
+
+def data_of(problem: Problem) -> str:
+    """A checksum of what candidates are scored on."""
+    weight = [] if problem.sample_weight is None else [problem.sample_weight]
+    return digest(problem.numbers, problem.codes, problem.y, *weight, *_rows_of_folds(problem))
+
+
+def _rows_of_folds(problem: Problem) -> list[Any]:
+    return [rows for fold in problem.folds for rows in (fold.train, fold.valid)]
+
+
+def _sources() -> dict[str, str]:
+    """A checksum of the code of each plugin that is not ours: one may change and keep its version."""
+    files: dict[str, list[Any]] = {str(owner): [path] for owner, path in load_plugins().files.items()}
+    for point in installed():
+        owner = owner_of(point)
+        if owner.distribution != OURS:
+            files.setdefault(str(owner), []).extend(path for path, *_ in files_of(point.value))
+    found = {}
+    for owner_name, paths in files.items():
+        with suppress(OSError):
+            found[owner_name] = digest(*(Path(path).read_bytes() for path in sorted(set(map(str, paths)))))
+    return found
 
 
 def digest(*parts: Any) -> str:

@@ -41,7 +41,7 @@ class NeuralRegressor(TableRegressor):
         target as it is. With ``"log"`` and a loss that predicts the mean, predictions are brought back to the target's
         units by a factor that makes their mean that of the target (Duan, 1983): over the validation rows where these
         choose the epoch, otherwise over the training rows. With other losses they are the exponential of what was
-        learned; losses in the target's own units, such as ``poisson``, take the target as it is.
+        learned; losses with a log link, such as ``poisson``, take the target over its mean.
     early_stopping : bool
         Stop after `n_iter_no_change` epochs without a better score on validation rows and keep the best epoch.
     validation_fraction : float

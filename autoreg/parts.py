@@ -75,11 +75,12 @@ class Recipe:
     make_activation: Callable[[], nn.Module]
     loss: LossPart
     outputs_per_target: int
-    scales_target: bool
+    target_scaling: str | None
     log_target: bool
     predicts_mean: bool
     optimizer: OptimizerPart
     schedule: Schedule
+    target_range: str = ""
 
     def make_member(self, statistics: FoldStatistics, center: Tensor, spread: Tensor, seed: int) -> Member:
         """Build one member, every random draw of its first weights from `seed`.
@@ -115,7 +116,8 @@ def resolve(candidate: Candidate) -> Recipe:
     scaling = candidate["target_scaling"]
     if scaling not in (*SCALINGS, None):
         raise OptionError(unknown("target scaling", scaling, [*SCALINGS, "None"]))
-    own_units = scaling is None or facts.get("target_scaling", "standard") is None
+    # a loss that wants another scale than the usual one has the last word
+    scaled = None if scaling is None else facts.get("target_scaling", "standard")
     return Recipe(
         candidate,
         _encoding(candidate),
@@ -123,11 +125,12 @@ def resolve(candidate: Candidate) -> Recipe:
         activation_factory(candidate["activation"], candidate.options("activation")),
         LossPart(loss_function(candidate, entry), facts.get("point"), loss_key(candidate)),
         int(facts.get("outputs_per_target", 1)),
-        not own_units,
-        scaling == "log" and not own_units,
+        scaled,
+        scaling == "log" and scaled == "standard",
         facts.get("statistic") == "mean" or is_squared_error(loss),
         _optimizer(candidate),
         _schedule(candidate["schedule"]),
+        facts.get("target_range", ""),
     )
 
 

@@ -74,7 +74,7 @@ class Plugins:
         self.problems: list[Problem] = []
         self.manager = _new_manager()
         self._called: dict[Owner, str] = {}
-        self._files: dict[Owner, Path] = {}
+        self.files: dict[Owner, Path] = {}
         self._speaking = SESSION
 
     def add(self, plugin: Any, owner: Owner) -> None:
@@ -138,8 +138,8 @@ class Plugins:
         """
         place = Path(path).resolve()
         owner = Owner(place.name)
-        if self._files.get(owner, place) != place:
-            raise PluginError(f"plugin '{path}': {self._files[owner]} has the same name; rename one of them")
+        if self.files.get(owner, place) != place:
+            raise PluginError(f"plugin '{path}': {self.files[owner]} has the same name; rename one of them")
         self._forget(owner)
         known = len(self.problems)
         with warnings.catch_warnings():
@@ -148,7 +148,7 @@ class Plugins:
         if len(self.problems) > known:
             self._forget(owner)
             raise PluginError(f"plugin '{path}': {self.problems.pop().reason}")
-        self._files[owner] = place
+        self.files[owner] = place
 
     def _run_file(self, place: Path, owner: Owner) -> None:
         self._speaking = owner

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from autoreg.errors import OptionError, SearchError, unknown
 from autoreg.guards import Asked
+from autoreg.identity import data_of
 from autoreg.journal import Unkept
 from autoreg.observers import Watch
 from autoreg.pace import AsPlanned, ByClock, Pace, seconds_of
@@ -193,4 +194,6 @@ def space_of(estimator: Any, problem: Problem) -> Space:
     for entry in registry():
         if entry.kind in declared and entry.space:
             declared[entry.kind][entry.name] = entry.space
-    return Space(dimensions, size, estimator.effort, problem.metric.name, prior, declared)
+    return Space(
+        dimensions, size, estimator.effort, problem.metric.name, prior, declared, data=cache(partial(data_of, problem))
+    )  # fmt: skip

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from autoreg.arithmetic import fast_products
-from autoreg.errors import AutoregError, ContractError, SearchError, one_line
+from autoreg.errors import AutoregError, ContractError, SearchError, named_line
 from autoreg.grouping import Built, Stop, build, by_names, lengths_of, spec_of, stacks_of, work_of
 from autoreg.guards import blame, check_finite, check_rebuilt, strangers
 from autoreg.heldout import held_out, out_of_fold, set_right
@@ -371,7 +371,7 @@ def _failed(
     error: BaseException | str,
     outcome: CandidateOutcome | None = None,
 ) -> Evaluated:
-    reason = error if isinstance(error, str) else one_line(error)
+    reason = error if isinstance(error, str) else named_line(error)
     if error is not LEFT_OUT:
         reason += blame(strangers(candidate))
     missing = (float("nan"),) * len(problem.folds)

@@ -174,6 +174,9 @@ class Space:
         Part -> name -> option -> values: the ``space`` that each thing was registered with.
     time : Time or None
         What the search may still spend; None where its size follows from the effort.
+    data : function
+        ``data()``, a checksum of rows, targets, weights and folds: for strategies that keep something from one search
+        to the next.
     """
 
     dimensions: tuple[Mapping[str, Any], ...]
@@ -183,6 +186,7 @@ class Space:
     prior: Callable[[Space, int], Sequence[Mapping[str, Any]]] | None = None
     declared: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     time: Time | None = None
+    data: Callable[[], str] = field(default=lambda: "", compare=False)
 
     def options_of(self, part: str, value: Any) -> dict[str, Any]:
         """The options that a part declares to be worth a search, as dimensions.

@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 import os
 import threading
+from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from autoreg.chains import ChainForward, Linear, run_layers
+from autoreg.chains import ChainForward, Linear, has_hooks, run_layers
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Identity)
 
@@ -47,11 +48,16 @@ def signature(module: nn.Module) -> Hashable:
     (True, False)
     """
     rows: list[Hashable] = []
-    for name, part in module.named_modules():
+    seen: dict[int, int] = {}
+    for name, part in module.named_modules(remove_duplicate=False):
         own = tuple((key, _comparable(v)) for key, v in sorted(vars(part).items()) if key not in _OF_EVERY_MODULE)
         tensors = [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]
-        shapes = tuple((key, tuple(tensor.shape), tensor.requires_grad) for key, tensor in tensors)
-        rows.append((name, type(part), own, shapes))
+        # what stands at two places is one thing there
+        shapes = tuple(
+            (key, tuple(tensor.shape), tensor.requires_grad, seen.setdefault(id(tensor), len(seen)))
+            for key, tensor in tensors
+        )
+        rows.append((name, type(part), own, shapes, seen.setdefault(id(part), len(seen))))
     return tuple(rows)
 
 
@@ -140,7 +146,9 @@ def _stack(modules: Sequence[nn.Module], seeds: Iterable[int], made: dict[Any, A
     first = modules[0]
     if id(first) in made:
         return made[id(first)]
-    if type(first) is nn.Linear or type(first) in ELEMENTWISE or type(first) in CONTAINERS or _leads(first):
+    known = type(first) is nn.Linear or type(first) in ELEMENTWISE or type(first) in CONTAINERS or _leads(first)
+    # hooks expect what a single module sees
+    if known and not any(map(has_hooks, modules)):
         stacked = _shell(modules, made)
         for name in first._modules:
             children = [module._modules[name] for module in modules]
@@ -153,6 +161,8 @@ def _stack(modules: Sequence[nn.Module], seeds: Iterable[int], made: dict[Any, A
         stacked = _deep_shell(modules, made)
         # what draws random numbers in one layer is not what draws them in another
         place = made["mapped"] = made.get("mapped", 0) + 1
+        for hooks in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"):
+            setattr(stacked, hooks, OrderedDict())  # the single module calls them
         stacked.forward = Mapped(stacked, copy.deepcopy(first), [mix(seed, place) for seed in seeds])
     made[id(first)] = stacked
     return stacked
@@ -216,6 +226,8 @@ class Mapped:
         its buffers stay as they are.
     """
 
+    alone = True  # never part of a run, whatever its type
+
     def __init__(self, stacked: nn.Module, template: nn.Module, seeds: Iterable[int]) -> None:
         self.stacked, self.template, self.seeds = stacked, template, [int(seed) for seed in seeds]
         self.one_at_a_time: bool | None = None
@@ -239,12 +251,18 @@ class Mapped:
     def __call__(self, *inputs: Tensor) -> Tensor:
         with self.lock:
             self.template.train(self.stacked.training)
+            inputs = self._fitting(inputs)
             if self.one_at_a_time is None:
                 self.one_at_a_time = self._must_separate(*inputs)
             parameters, buffers = self._tensors()
             if self.one_at_a_time:
                 return self._loop(parameters, buffers, self.counts, *inputs)
             return self._vmap(parameters, buffers, *inputs)
+
+    def _fitting(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Inputs in the precision of the module's own numbers: layers before it may give bfloat16."""
+        own = next((p.dtype for p in self.stacked.parameters() if p.is_floating_point()), None)
+        return tuple(x.to(own) if own is not None and x.is_floating_point() else x for x in inputs)
 
     def _tensors(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         return dict(self.stacked.named_parameters()), dict(self.stacked.named_buffers())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -54,7 +55,7 @@ def infer_roles(stack: nn.Module) -> dict[str, Role]:
             vector = parameter.ndim <= 2  # with the member axis
             roles[full] = declared.get(name, Role("bias", decay=0.0) if vector else Role("matrix"))
     matrices = [name for name, role in roles.items() if role.kind == "matrix"]
-    if matrices:
+    if matrices and not any(role.kind == "output" for role in roles.values()):
         last = roles[matrices[-1]]
         roles[matrices[-1]] = Role("output", last.rate, last.decay)
     return roles
@@ -134,10 +135,19 @@ def _restore(state: Any, before: Any, rows: Tensor) -> Any:
         state[rows.to(state.device)] = before
         return state
     if isinstance(state, dict):
-        return {key: _restore(value, before[key], rows) for key, value in state.items()}
+        # what appeared in this step, idle members have not begun
+        return {
+            key: _restore(value, before[key], rows) if key in before else map_state(partial(_emptied, rows), value)
+            for key, value in state.items()
+        }
     if isinstance(state, (tuple, list)):
         return type(state)(_restore(a, b, rows) for a, b in zip(state, before, strict=True))
     return state
+
+
+def _emptied(rows: Tensor, tensor: Tensor) -> Tensor:
+    tensor[rows.to(tensor.device)] = 0
+    return tensor
 
 
 def _holds(state: Any, tensor: Tensor) -> bool:

@@ -218,7 +218,7 @@ def test_facts_of_losses_with_a_log_link(registry: Registry) -> None:
     for name in LOG_LINK:
         facts = registry.get("loss", name).facts
         assert facts["point"] is torch.exp
-        assert facts["target_scaling"] is None
+        assert facts["target_scaling"] == "mean"
         assert facts["target_range"] in ("at least 0", "above 0")
     assert registry.get("loss", "mse").thing is losses.squared_error
     assert registry.get("loss", "mae").thing is losses.absolute_error

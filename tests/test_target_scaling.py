@@ -129,3 +129,21 @@ def test_what_is_skewed() -> None:
     assert not is_skewed(X[:, 0])
     assert not is_skewed(-SIGNAL)
     assert not is_skewed(np.append(SIGNAL, 0.0))
+
+
+@pytest.mark.parametrize("loss", ["poisson", "gamma", "tweedie"])
+def test_a_log_link_learns_targets_of_any_size(loss: str) -> None:
+    """Dividing target and prediction by a number changes these losses by a factor only."""
+    rates = np.exp(X[:, 0])
+    settings = {**TINY, "loss": loss, "max_epochs": 30}
+    small, large = (NeuralRegressor(**settings).fit(X, rates * size).predict(X) / size for size in (1.0, 1e6))
+    assert small == pytest.approx(large, rel=1e-3)
+
+
+def test_a_loss_says_which_targets_it_takes() -> None:
+    for loss, y, message in (
+        ("poisson", NOISY - 10 * NOISY.max(), "loss poisson needs targets at least 0"),
+        ("gamma", np.maximum(0, NOISY - NOISY.mean()), "loss gamma needs targets above 0, and the least is 0"),
+    ):
+        with pytest.raises(OptionError, match=message):
+            NeuralRegressor(**TINY, loss=loss).fit(X, y)

@@ -14,13 +14,22 @@ import pytest
 import torch
 from click.testing import CliRunner
 from pages import BLOCK, CONSOLE, DOCS
-from torch import nn
+from torch import Tensor, nn
 
 from autoreg import from_torch_optim, hookimpl
 from autoreg.cli import autoreg as program
 from autoreg.errors import UnknownNameError
 from autoreg.plugins import load_plugins, registry
-from autoreg.testing import Check, ConformanceError, check_activation, check_network, check_optimizer, check_plugin
+from autoreg.testing import (
+    Check,
+    ConformanceError,
+    check_activation,
+    check_encoding,
+    check_loss,
+    check_network,
+    check_optimizer,
+    check_plugin,
+)
 from autoreg.testing.onnx import exportable
 from autoreg.testing.plugins import CHECKS
 from autoreg.testing.results import Fault, Report, look
@@ -242,3 +251,29 @@ def test_the_table_of_the_guide_is_what_the_command_prints(tmp_path: Path, monke
     plain = re.compile(r"[\d.]+ seconds")
     assert result.exit_code == 1
     assert plain.sub("", result.stdout).startswith(plain.sub("", lines))
+
+
+def test_a_loss_that_sees_one_target_is_found() -> None:
+    def first(prediction: Tensor, target: Tensor) -> Tensor:
+        return (prediction[..., 0] - target[..., 0]).square()
+
+    failed = [report.name for report in check_loss(first, raises=False) if report.status == "failed"]
+    assert failed[0] == "targets"
+
+
+def test_an_encoding_that_fills_known_gaps_only_is_found() -> None:
+    class Filling(nn.Module):
+        leading_axes = True
+
+        def __init__(self, statistics: Any) -> None:
+            super().__init__()
+            self.n_features = statistics.layout.n_numbers
+            self.register_buffer("misses", torch.tensor(statistics.layout.may_miss))
+
+        def forward(self, numbers: Tensor, codes: Tensor) -> Tensor:
+            return torch.where(self.misses & numbers.isnan(), 0.0, numbers)
+
+    failed = {
+        report.name: report.detail for report in check_encoding(Filling, raises=False) if report.status == "failed"
+    }
+    assert "rows of missing numbers" in failed["finite"]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from autoreg import from_torch_optim
 from autoreg.errors import ContractError, OptionError
 from autoreg.gradients import Role, map_state
+from autoreg.updates import _restore
 
 
 @pytest.fixture(autouse=True)
@@ -381,3 +382,11 @@ def test_what_cannot_be_run_is_said() -> None:
     transform, params = from_torch_optim(Secretive)(), first_params(1)
     with pytest.raises(ContractError, match="is a str: only tensors and numbers"):
         transform.update(params, transform.init(params), params, torch.tensor([0.1]), {})
+
+
+def test_state_that_appears_while_some_rest_is_theirs_later() -> None:
+    """A class may add to its state in a step in which members with fewer rows have no batch."""
+    state = {"steps": torch.ones(3), "new": {"deep": torch.ones(3)}}
+    found = _restore(state, {"steps": torch.zeros(1)}, torch.tensor([1]))
+    assert found["steps"].tolist() == [1, 0, 1]
+    assert found["new"]["deep"].tolist() == [1, 0, 1]

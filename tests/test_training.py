@@ -1,5 +1,6 @@
 """A stack of members trains to the same numbers as each member alone, whatever the network."""
 
+import copy
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -15,7 +16,7 @@ from autoreg.member import Member
 from autoreg.parameters import FlatParameters, Snapshot
 from autoreg.scoring import negative_rmse
 from autoreg.specs import LossPart, MemberSpec, StackSpec
-from autoreg.stacking import mapped_forwards, stack_modules
+from autoreg.stacking import mapped_forwards, signature, stack_modules
 from autoreg.training import train_stack
 from autoreg.updates import OptimizerPart
 
@@ -347,3 +348,56 @@ def test_flat_parameters_are_the_parameters():
     torch.testing.assert_close(Snapshot(stack, [2, 1], store).states(store)[1], dict(modules[1].state_dict()))
     store.flat.zero_()
     assert stack(x).abs().max() == 0
+
+
+class WithLayerNorm(Taught):
+    """Layers between ours that have numbers of their own, in float32."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(D, D)
+        self.norm, self.slope = nn.LayerNorm(D), nn.PReLU()
+
+    def forward(self, x):
+        return super().forward(self.slope(self.norm(self.first(x))))
+
+
+def between_our_layers():
+    return nn.Sequential(nn.Linear(D, D), nn.LayerNorm(D), nn.PReLU(), WithLayerNorm())
+
+
+@pytest.mark.parametrize("network", [between_our_layers, WithLayerNorm])
+def test_layers_that_know_nothing_of_bfloat16_train_beside_those_that_do(network):
+    data = table()
+    half, full = (
+        train_stack(StackSpec(members(network, data, candidates=1), 3, negative_rmse, half=half), data)
+        for half in (True, False)
+    )
+    for one, other in zip(half[0].predictions, full[0].predictions, strict=True):
+        assert np.abs(one - other).max() < 0.05 * data.target.std()
+
+
+def tied(tie):
+    network = nn.Sequential(nn.Linear(D, D), nn.Tanh(), nn.Linear(D, D), nn.Linear(D, 1))
+    if tie:
+        network[2].weight = network[0].weight
+    return network
+
+
+def test_what_shares_weights_is_no_stack_with_what_does_not():
+    one, two = nn.Linear(D, D), nn.Linear(D, D)
+    programs = [tied(True), tied(False), nn.Sequential(one, two, one), nn.Sequential(one, two, two)]
+    assert len({signature(program) for program in programs}) == 4
+    assert signature(tied(True)) == signature(tied(True))
+
+
+def test_hooks_see_what_a_single_layer_sees():
+    network = nn.Sequential(nn.Linear(D, 3), nn.Linear(3, 1))
+    seen = []
+    network[0].register_forward_hook(lambda layer, inputs, output: seen.append(inputs[0].ndim) or 2 * output)
+    twin = copy.deepcopy(network)
+    x = torch.randn(2, 5, D)
+    stacked = stack_modules([network, twin])(x)
+    for m, one in enumerate((network, twin)):
+        torch.testing.assert_close(stacked[m], one(x[m]))
+    assert set(seen) == {2}

@@ -138,7 +138,12 @@ def _check(good: bool, name: str, value: Any, rule: str) -> None:
         raise OptionError(f"loss option {name}={value!r}: give a number {rule}")
 
 
-LOG_LINK: dict[str, Any] = {"point": torch.exp, "target_scaling": None}
+# these three only change by a factor where target and prediction are divided by one
+LOG_LINK: dict[str, Any] = {"point": torch.exp, "target_scaling": "mean"}
+
+
+def _range_of_tweedie(power: float = 1.5) -> dict[str, Any]:
+    return {"target_range": "above 0" if power >= 2 else "at least 0"}
 
 
 @hookimpl
@@ -153,4 +158,11 @@ def register_losses(register: Callable[..., None]) -> None:
     register("quantile", quantile)
     register("poisson", poisson, **LOG_LINK, target_range="at least 0")
     register("gamma", gamma, **LOG_LINK, target_range="above 0")
-    register("tweedie", tweedie, **LOG_LINK, space={"power": [1.2, 1.5, 1.8]}, target_range="at least 0")
+    register(
+        "tweedie",
+        tweedie,
+        **LOG_LINK,
+        space={"power": [1.2, 1.5, 1.8]},
+        target_range="at least 0",
+        facts=_range_of_tweedie,
+    )

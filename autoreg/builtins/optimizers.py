@@ -6,7 +6,7 @@ An option that is a number may be an (M,) tensor: one value per member. A decay 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -146,24 +146,42 @@ def _adam(beta1: Number, beta2: Number, eps: Number, weight_decay: Number, decou
     def apply(
         gradients: Tensors, state: State, params: Tensors, learning_rate: Tensor, roles: dict[str, Role]
     ) -> State:
-        """With torch's fused kernel, member by member: a fifth of the memory traffic."""
+        """With torch's fused kernel, for members side by side that are alike: a fifth of the memory traffic."""
         steps = state["steps"].add_(1)
+        rates, counts = learning_rate.tolist(), steps.tolist()
+        options = (_by_member(value, len(rates)) for value in (weight_decay, beta1, beta2, eps))
+        settings = list(zip(rates, counts, *options, strict=True))
         for name, gradient in gradients.items():
             role, param = roles.get(name, Role()), params[name]
             if not decoupled:
                 gradient = _with_decay(gradient, param, weight_decay, role)
             decays = decoupled and not _is_zero(weight_decay) and not _is_zero(role.decay)
             averages, squares = state["average"][name], state["square"][name]
-            for m, own in enumerate(learning_rate.tolist()):
+            for first, last in _alike(settings):
+                own, _, decay, *betas_and_eps = settings[first]
+                members = slice(first, last)
                 if decays:
-                    _decay(param[m], own * _of_member(weight_decay, m), role)
+                    _decay(param[members], own * decay, role)
                 _fused_adam(
-                    param[m], gradient[m], averages[m], squares[m], steps[m], own, role,
-                    _of_member(beta1, m), _of_member(beta2, m), _of_member(eps, m),
+                    param[members], gradient[members], averages[members], squares[members], steps[first], own, role,
+                    *betas_and_eps,
                 )  # fmt: skip
         return state
 
     return GradientTransform(init, update, elementwise=True, apply=apply)
+
+
+def _alike(settings: Sequence[Any]) -> Iterator[tuple[int, int]]:
+    """Runs of equal values: where each begins and ends.
+
+    >>> list(_alike(["a", "a", "b", "a"]))
+    [(0, 2), (2, 3), (3, 4)]
+    """
+    first = 0
+    for place in range(1, len(settings) + 1):
+        if place == len(settings) or settings[place] != settings[first]:
+            yield first, place
+            first = place
 
 
 def _fused_adam(
@@ -191,8 +209,8 @@ def _decay(param: Tensor, rate: float, role: Role) -> None:
         param.mul_(1 - rate * role.rate * role.decay)
 
 
-def _of_member(value: Number, m: int) -> float:
-    return float(value[m] if isinstance(value, Tensor) else value)
+def _by_member(value: Number, n: int) -> list[float]:
+    return value.tolist() if isinstance(value, Tensor) else [float(value)] * n
 
 
 def nadam(

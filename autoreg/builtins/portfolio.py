@@ -218,7 +218,7 @@ def _draw(results: Sequence[CandidateResult], lane: int, rng: np.random.Generato
     """One configuration from the prior; every other one near one of the best so far with its encoding."""
     dimensions = {**ENCODINGS[lane], **AROUND, **(FOR_SKEWED if skewed else {})}
     drawn = {
-        name: values.rvs(random_state=rng).item() if hasattr(values, "rvs") else values[rng.integers(len(values))]
+        name: _draw_from(values, rng) if hasattr(values, "rvs") else values[rng.integers(len(values))]
         for name, values in dimensions.items()
     }
     scored = [(row.score, row.candidate) for row in results if row.candidate is not None and row.score == row.score]
@@ -235,6 +235,12 @@ def _draw(results: Sequence[CandidateResult], lane: int, rng: np.random.Generato
     return drawn
 
 
+def _draw_from(distribution: Any, rng: np.random.Generator) -> Any:
+    """One plain number; scipy gives whole ones as they are, and others in numpy's types."""
+    value = distribution.rvs(random_state=rng)
+    return value.item() if hasattr(value, "item") else value
+
+
 def _pick(dimensions: Sequence[Mapping[str, Any]], index: int, rng: np.random.Generator) -> dict[str, Any]:
     """One value of every dimension that the user set: distributions drawn, lists counted through like a clock.
 
@@ -246,7 +252,7 @@ def _pick(dimensions: Sequence[Mapping[str, Any]], index: int, rng: np.random.Ge
     picked = {}
     for name, values in dimensions[which].items():
         if hasattr(values, "rvs"):
-            picked[name] = values.rvs(random_state=rng).item()
+            picked[name] = _draw_from(values, rng)
         else:
             rest, place = divmod(rest, len(list(values)))
             picked[name] = list(values)[place]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from autoreg.errors import named_line
 from autoreg.report.leaderboard import aligned
 from autoreg.report.units import NAMES, decimals, label, number, plain
 
@@ -87,8 +88,7 @@ def held_out(estimator: AutoRegressor, train: Task, test: Task, seed: int = 0) -
             )  # fmt: skip
             found.append(_row(companion.name, metric, y, fitted.predict(table.numbers, table.codes), test.weight))
         except (Exception, SystemExit) as error:  # a companion is a stranger's code and may raise anything
-            reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-            found.append({"model": companion.name, "failure": reason})
+            found.append({"model": companion.name, "failure": named_line(error)})
     best = {row["model"]: row["score"] for row in found if not row["failure"]}
     found.sort(key=lambda row: -best.get(row["model"], -np.inf))
     return found

@@ -151,13 +151,15 @@ def _check_name(name: str, kind: str, taken: Iterable[str]) -> None:
         raise OptionError(
             f"plugin name '{name}': use lower-case letters and digits, at most 40, words apart by one hyphen"
         )
-    if keyword.iskeyword(identifier) or identifier in _words(_template(f"{kind}.py.in")):
+    if kind == "command" and name in taken:
+        raise OptionError(f"command '{name}' is there already: choose another name")
+    words = _words(_template(f"{kind}.py.in")) | _words(_template(f"{kind}_test.py.in"))
+    # pytest takes a function whose name begins with test for one
+    if keyword.iskeyword(identifier) or identifier in words or identifier.startswith("test"):
         raise OptionError(f"plugin name '{name}': its Python module has this word for something else; choose another")
     for note in recall():
         if name in note.offers.get(kind, ()):
             raise OptionError(f"{kind} '{name}' is offered by {note.distribution} {note.version}: choose another name")
-    if kind == "command" and name in taken:
-        raise OptionError(f"command '{name}' is there already: choose another name")
     for group in (GROUP, COMMANDS):
         for owner in map(owner_of, installed(group)):
             if normalized(owner.distribution) == normalized(f"autoreg-{name}"):

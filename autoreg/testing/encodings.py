@@ -187,6 +187,9 @@ class _Subject:
         ).long()
         codes = codes[:, : len(self.layout.n_codes)]
         tensors.check_finite(module(numbers, codes), "numbers far outside of the training rows")
+        if gaps or not self.numbers_only:
+            nothing = torch.full_like(numbers, torch.nan)
+            tensors.check_finite(module(nothing, codes), "rows of missing numbers, where none were missing before too")
         constant = given._replace(statistics=self._constant(given.statistics))
         tensors.check_finite(self.build(constant)(numbers, codes), "numbers that are constant in the training rows")
         if self.numbers_only:

@@ -18,7 +18,7 @@ from autoreg.testing.speed import beside
 FACTS: dict[str, Callable[[Any], bool]] = {
     "outputs_per_target": lambda value: isinstance(value, int) and value >= 1,
     "point": lambda value: value is None or callable(value),
-    "target_scaling": lambda value: value in ("standard", None),
+    "target_scaling": lambda value: value in ("standard", "mean", None),
     "statistic": lambda value: value in ("mean", None),
     "target_range": lambda value: isinstance(value, str),
     "facts": callable,
@@ -68,6 +68,7 @@ def check_loss(
         ("repeatable", subject.repeatable),
         ("members", subject.members),
         ("rows", subject.rows),
+        ("targets", subject.targets),
         ("finite", subject.finite),
         ("gradient", subject.gradient),
         ("point", subject.point),
@@ -102,7 +103,7 @@ class _Subject:
         outputs = n_targets * int(self.facts.get("outputs_per_target", 1))
         prediction = tensors.normal(*leading, outputs, dtype=dtype)
         target = tensors.normal(*leading, n_targets, seed=1, dtype=dtype)
-        return [prediction, target.exp() if self.facts.get("target_scaling", "standard") is None else target]
+        return [prediction, target if self.facts.get("target_scaling", "standard") == "standard" else target.exp()]
 
     def shape(self) -> None:
         for leading in ((5,), (1,), (3, 5), (3, 5, 2)):
@@ -128,6 +129,16 @@ class _Subject:
     def rows(self) -> None:
         if tensors.mixes(self.loss, self.inputs(3, 5), 1):
             raise Fault("each row to decide about its own loss only", "a loss that depends on another row of the batch")
+
+    def targets(self) -> None:
+        prediction, target = self.inputs(5, n_targets=2, dtype=torch.float64)
+        outputs = prediction.shape[-1] // 2
+        before = self.loss(prediction, target)
+        for number in range(2):
+            other = prediction.clone()
+            other[..., number * outputs : (number + 1) * outputs] += 1.5
+            if torch.equal(self.loss(other, target), before):
+                raise Fault("every target's prediction to count", f"a loss that does not see target {number + 1} of 2")
 
     def repeatable(self) -> None:
         tensors.check_repeats(self.loss, self.inputs(5))

@@ -61,6 +61,7 @@ SPACES = {
     "lists": LISTS,
     "two alternatives": Space(({"activation": ["relu"], "max_epochs": [2]}, {"activation": ["tanh"]}), SIZE, "quick"),
     "a distribution": Space(({"learning_rate": stats.loguniform(1e-4, 1e-1), "max_epochs": [2]},), SIZE, "quick"),
+    "whole numbers": Space(({"network__depth": stats.randint(1, 4), "max_epochs": [2]},), SIZE, "quick"),
     "nothing": Space(({},), SIZE, "quick"),
 }
 

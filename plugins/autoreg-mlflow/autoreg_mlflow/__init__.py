@@ -63,7 +63,7 @@ def search_finished(results: Any, model: Any) -> None:
 def search_failed(plan: Any, error: BaseException) -> None:
     """Close the run as failed, or as killed by Ctrl-C."""
     log = _LOGS.pop(plan, None)
-    if log is not None and log.run_id is not None and not log.silent:
+    if log is not None and log.run_id is not None:
         log.fail(error)
 
 

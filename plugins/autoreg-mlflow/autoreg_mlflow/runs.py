@@ -42,6 +42,7 @@ class SearchLog:
     def __init__(self, scoring: str) -> None:
         self.run_id: str | None = None
         self.silent = False
+        self._told = False
         self.metric, self.sign = plain_metric(scoring)
         self._experiment = ""
         self._tags: dict[str, str] = {}
@@ -67,6 +68,8 @@ class SearchLog:
             if self.run_id is None:
                 self._open(results.plan)
             try:
+                if not self._told:
+                    self._tell_plan(results.plan)
                 self._add([*results.candidates, *results.companions])
                 self._summarise(results, model)
                 score = {f"cv_{self.metric}": self.sign * results.chosen.score}
@@ -100,9 +103,13 @@ class SearchLog:
         name = f"autoreg {', '.join(plan.targets)}"[:200]
         run = self._ask(self._client.create_run, self._experiment, tags=tags, run_name=name)
         self.run_id = run.info.run_id
+        self._tell_plan(plan)
+
+    def _tell_plan(self, plan: Any) -> None:
         facts = {name: getattr(plan, name) for name in FACTS}
         facts |= {"targets": ", ".join(plan.targets), "features": ", ".join(plan.features)}
         self._batch(self.run_id, [], {**facts, "n_features": len(plan.features)})
+        self._told = True
 
     def _add(self, rows: Sequence[Any]) -> None:
         for row in rows:

@@ -132,10 +132,9 @@ def _from_distribution(name: str, values: Any) -> Dimension:
     discrete = hasattr(values.dist, "pmf") if hasattr(values, "dist") else hasattr(values, "pmf")
 
     def decode(quantile: float) -> Any:
-        value = float(values.ppf(quantile))
-        # the ends of an unbounded distribution
-        value = value if math.isfinite(value) else float(values.ppf(min(max(quantile, 1e-6), 1 - 1e-6)))
-        return round(value) if discrete else value
+        # the ends are infinite where there is no bound, and outside of what whole numbers can be drawn
+        value = float(values.ppf(min(max(quantile, 1e-6), 1 - 1e-6)))
+        return round(max(value, low)) if discrete else value
 
     def quantile(value: Any) -> float:
         return float(values.cdf(value))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
@@ -78,7 +79,7 @@ def propose(
         A database's URL, ``redis://...``, a journal file's path, or a storage; ``AUTOREG_OPTUNA_STORAGE`` unless given,
         and memory without either.
     study : str, optional
-        The study's name; by default one that follows from the space, the table's size, the metric and the seed.
+        The study's name; by default one that follows from the space, the table, the folds, the metric and the seed.
     batch : int
         Candidates that are trained together; each is chosen with a guess at what the others of its batch will give.
     startup : int, optional
@@ -114,6 +115,7 @@ def propose(
             name = study or study_name(alternatives, space, seed, kind)
             found = stored_study(storage, name, space, sampler(0))
             settle(found, results, space, take_over)
+            _ASKED[threading.get_ident()] = found, space
             repeated = _best(found, spaces, again) if not results else []
         trials = found.get_trials(deepcopy=False)
         counted = {
@@ -123,6 +125,20 @@ def propose(
         # equal studies give equal candidates, whichever process asks
         found.sampler = sampler(_mixed(seed, len(trials)))
         return [*repeated, *_ask(found, spaces, min(batch, n - len(counted)), counted)]
+
+
+_ASKED: dict[int, tuple[Study, Space]] = {}
+"""The stored study that each thread's search has asked last."""
+
+
+def settle_last(results: Sequence[CandidateResult]) -> None:
+    """Tell the study that this thread's search has asked last how its candidates ended."""
+    found, space = _ASKED.pop(threading.get_ident(), (None, None))
+    # what was left out has no outcome: the next search queues it again
+    ended = [result for result in results if not result.failure.startswith("left out")]
+    if found is not None and space is not None and ended:
+        with quiet():
+            settle(found, ended, space, take_over=False)
 
 
 def _ask(study: Study, spaces: Subspaces, count: int, known: dict[str, FrozenTrial]) -> Iterator[Candidate]:

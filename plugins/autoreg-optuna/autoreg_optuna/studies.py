@@ -149,7 +149,7 @@ def stored_study(storage: Any, name: str, space: Space, sampler: BaseSampler) ->
 def study_name(alternatives: Sequence[Mapping[str, Any]], space: Space, seed: int, kind: str) -> str:
     """One name for equal searches: the same command finds its study again."""
     told = [[(name, _text(values)) for name, values in sorted(one.items())] for one in alternatives]
-    words = json.dumps([kind, told, sorted(space.size.items()), space.effort, space.scoring, int(seed)])
+    words = json.dumps([kind, told, sorted(space.size.items()), space.effort, space.scoring, int(seed), space.data()])
     return f"autoreg-{kind}-{hashlib.sha256(words.encode()).hexdigest()[:10]}"
 
 

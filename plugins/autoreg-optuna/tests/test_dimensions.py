@@ -135,3 +135,16 @@ def test_how_many_candidates_there_are() -> None:
     assert lists.size == 7
     assert Subspaces([{}]).size == 1
     assert Subspaces(CONDITIONS).size == float("inf")
+
+
+@pytest.mark.parametrize(
+    "values", [stats.poisson(3), stats.binom(4, 0.5), stats.geom(0.3), stats.lognorm(1.0), stats.expon()], ids=repr
+)
+def test_the_ends_of_the_quantiles_are_within_the_distribution(values: Any) -> None:
+    found = dimension("network__option", values)
+    low, high = values.support()
+    for quantile in (0.0, 1.0):
+        value = found.decode(quantile)
+        assert low <= value <= high
+        assert np.isfinite(value)
+        assert value > 0 or hasattr(values.dist, "pmf")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
 import pytest
-from autoreg_optuna import gp, stop, tpe
+from autoreg_optuna import gp, settle_last, stop, tpe
 from autoreg_optuna.studies import this_worker
 from optuna.trial import TrialState
 from scipy import stats
@@ -189,10 +190,11 @@ def test_equal_searches_share_a_study_and_others_do_not(storage: str) -> None:
     search(tpe, 4, storage=storage)
     for strategy, seed, space in (
         (gp, 0, SPACE), (tpe, 1, SPACE), (tpe, 0, Space(SPACE.dimensions, {"n_rows": 101}, scoring=SPACE.scoring)),
+        (tpe, 0, replace(SPACE, data=lambda: "other rows")),
     ):  # fmt: skip
         search(strategy, 4, seed, space, storage=storage)
     names = optuna.get_all_study_names(storage=storage)
-    assert len(names) == len(set(names)) == 4
+    assert len(names) == len(set(names)) == 5
     assert all(name.startswith(("autoreg-tpe-", "autoreg-gp-")) for name in names)
 
 
@@ -283,3 +285,14 @@ def test_values_of_a_trial_are_plain_numbers() -> None:
         rate = result.candidate["learning_rate"]
         assert type(rate) is float
         assert math.isfinite(rate)
+
+
+def test_the_last_candidates_are_told_when_the_search_has_ended(storage: str) -> None:
+    """With a time limit nobody asks the strategy again."""
+    asked = tpe(SPACE, (), 8, 0, storage=storage, study="own", batch=4)
+    assert {trial.state.name for trial in trials(storage)} == {"RUNNING"}
+    results = [trained(i, candidate) for i, candidate in enumerate(asked)]
+    results[-1] = replace(failed(3, asked[3]), failure="left out: the search ended early, or its time was up")
+    settle_last(results)
+    assert [trial.state.name for trial in trials(storage)] == ["COMPLETE"] * 3 + ["RUNNING"]
+    settle_last(results)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import os
 import re
 import sys
@@ -63,7 +64,8 @@ def build_app(served: Served, settings: Settings, together: int = TOGETHER) -> A
             await asyncio.to_thread(service.predictor.stop)
 
     app = FastAPIOffline(
-        title=" and ".join(served.targets), description=description.introduction(served),
+        # what the page does not escape
+        title=html.escape(" and ".join(served.targets)), description=description.introduction(served),
         version=autoreg_serve.__version__, redoc_url=None, lifespan=lifespan,
         swagger_ui_parameters={"validatorUrl": None, "docExpansion": "list", "defaultModelsExpandDepth": 0},
         exception_handlers={HTTPException: _not_here, Exception: _fault},

@@ -5,6 +5,7 @@ A body that cannot be read is a `Refusal`, or one of autoreg's own errors: a sta
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
 import math
@@ -73,7 +74,23 @@ def media_of(content_type: str | None) -> tuple[str, str | None]:
         raise Refusal(415, f"bodies of type {media} cannot be read: send {JSON} or {CSV} as Content-Type")
     if media == JSON and charset not in (None, "utf-8", "us-ascii"):
         raise Refusal(415, f"JSON in {charset} cannot be read: send UTF-8")
+    if charset is not None and not _is_plain(charset):
+        raise Refusal(415, f"text in {charset[:40]} cannot be read: send UTF-8")
     return media, charset
+
+
+_PLAIN = re.compile(
+    r"utf-8(-sig)?|utf-(16|32)(-[bl]e)?|ascii|iso8859-\d+|cp125\d|cp437|cp850|koi8-[ru]|mac-roman|"
+    r"gb2312|gbk|gb18030|big5|shift_jis|euc_(jp|kr)"
+)
+"""Encodings that tables are written in. Others of Python's may take time with the square of the text, or hide lines."""
+
+
+def _is_plain(charset: str) -> bool:
+    try:
+        return _PLAIN.fullmatch(codecs.lookup(charset).name) is not None
+    except (LookupError, ValueError):  # who reads the text says so
+        return True
 
 
 def compression_of(content_encoding: str | None) -> bool:
@@ -153,7 +170,15 @@ class Reader:
         return self._csv(body, sent) if sent.media == CSV else self._json(body)
 
     def _csv(self, body: bytes, sent: Sent) -> pd.DataFrame:
-        self._check_most(max(body.count(b"\n"), body.count(b"\r")) - 1)
+        wide = b"\0" in body[:4]  # UTF-16 or 32
+        both = 0 if wide else body.count(b"\r\n")
+        ends = body.count(b"\n"), body.count(b"\r")
+        rows = (max(ends) if wide else sum(ends) - both) - 1
+        self._check_most(rows)
+        names = 1 + max(re.split(rb"[\r\n]", body.lstrip(), maxsplit=1)[0].count(sep) for sep in b",;\t|")
+        if rows * names > 2 * len(body) + 100_000:
+            # a row that is cut short has all its cells once it is read
+            raise Refusal(413, f"the body has {rows} rows of {names} columns, most of them left out: send whole rows")
         frame = read_table(
             io.BytesIO(body), encoding=sent.charset, as_text=self.as_text, max_columns=self.max_columns, **sent.reading
         )
