@@ -136,7 +136,8 @@ def _as_told(frame: pd.DataFrame, dialect: Dialect, kept: Sequence[int]) -> pd.D
             means_missing = [*dialect.missing, *([] if pd.api.types.is_bool_dtype(cells.dtype) else numbers)]
             cells = cells.mask(cells.isin(means_missing))
         texts = cells.dropna()
-        if (mark or point != ".") and place not in kept and len(texts) and _is_text(texts):
+        written = place not in kept and len(texts) and all(isinstance(text, str) for text in texts)
+        if written and (mark or point != "."):
             plain = texts.astype(str).str.strip()
             marked = any(sign in text for text in plain for sign in {mark, point} - {"", "."})
             if marked and plain.str.fullmatch(number).all():
@@ -144,10 +145,6 @@ def _as_told(frame: pd.DataFrame, dialect: Dialect, kept: Sequence[int]) -> pd.D
                 cells = plain.str.replace(point, ".").astype(np.float64).reindex(cells.index)
         frame[place] = cells
     return frame
-
-
-def _is_text(cells: pd.Series) -> bool:
-    return all(isinstance(cell, str) for cell in cells)
 
 
 def _one_character(option: str, value: str | None) -> str | None:

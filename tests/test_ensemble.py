@@ -143,13 +143,17 @@ def test_nothing_is_selected_on_the_rows_that_score_it():
         assert all(found < score(y[part], 0 * y[part]) for part, found in zip(parts, scores, strict=True))
 
 
-def test_repeated_folds_are_judged_by_equal_means():
-    """A network that is all there is has no advantage by being called an ensemble."""
+def test_repeated_folds_are_judged_by_equal_means(monkeypatch):
+    """An ensemble's scores are those of mean predictions there: so are all others that it is compared with."""
+    judged = []
+    monkeypatch.setattr("autoreg.fitting.verdict", lambda results, ratio: judged.append((results, ratio)) or "said")
     rng = np.random.default_rng(0)
     X = rng.normal(size=(120, 2))
     cv = RepeatedKFold(n_splits=3, n_repeats=4, random_state=0)
     search = AutoRegressor("grid", space={"learning_rate": [0.01], "max_epochs": [2]}, cv=cv, companions="compare",
                            random_state=0, verbose=0).fit(X, X[:, 0] + rng.normal(size=120))  # fmt: skip
-    problem = search.results_
-    assert len(problem.companions[0].scores) == 12
-    assert "12 folds" in problem.verdict
+    ((results, ratio),) = judged
+    assert ratio == pytest.approx(0.5)
+    of_trees = [next(c for c in found.companions if c.name == "extra_trees") for found in (results, search.results_)]
+    assert len(of_trees[0].scores) == len(of_trees[1].scores) == 12
+    assert of_trees[0].score > of_trees[1].score

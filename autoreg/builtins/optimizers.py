@@ -6,12 +6,13 @@ An option that is a number may be an (M,) tensor: one value per member. A decay 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from autoreg.builtins.fused import alike, by_member, decay_in_place, fused_adam
 from autoreg.gradients import GradientTransform, Role, Tensors, over_members
 from autoreg.hookspecs import hookimpl
 
@@ -149,7 +150,7 @@ def _adam(beta1: Number, beta2: Number, eps: Number, weight_decay: Number, decou
         """With torch's fused kernel, for members side by side that are alike: a fifth of the memory traffic."""
         steps = state["steps"].add_(1)
         rates, counts = learning_rate.tolist(), steps.tolist()
-        options = (_by_member(value, len(rates)) for value in (weight_decay, beta1, beta2, eps))
+        options = (by_member(value, len(rates)) for value in (weight_decay, beta1, beta2, eps))
         settings = list(zip(rates, counts, *options, strict=True))
         for name, gradient in gradients.items():
             role, param = roles.get(name, Role()), params[name]
@@ -157,60 +158,18 @@ def _adam(beta1: Number, beta2: Number, eps: Number, weight_decay: Number, decou
                 gradient = _with_decay(gradient, param, weight_decay, role)
             decays = decoupled and not _is_zero(weight_decay) and not _is_zero(role.decay)
             averages, squares = state["average"][name], state["square"][name]
-            for first, last in _alike(settings):
+            for first, last in alike(settings):
                 own, _, decay, *betas_and_eps = settings[first]
                 members = slice(first, last)
                 if decays:
-                    _decay(param[members], own * decay, role)
-                _fused_adam(
+                    decay_in_place(param[members], own * decay, role)
+                fused_adam(
                     param[members], gradient[members], averages[members], squares[members], steps[first], own, role,
                     *betas_and_eps,
                 )  # fmt: skip
         return state
 
     return GradientTransform(init, update, elementwise=True, apply=apply)
-
-
-def _alike(settings: Sequence[Any]) -> Iterator[tuple[int, int]]:
-    """Runs of equal values: where each begins and ends.
-
-    >>> list(_alike(["a", "a", "b", "a"]))
-    [(0, 2), (2, 3), (3, 4)]
-    """
-    first = 0
-    for place in range(1, len(settings) + 1):
-        if place == len(settings) or settings[place] != settings[first]:
-            yield first, place
-            first = place
-
-
-def _fused_adam(
-    param: Tensor, gradient: Tensor, average: Tensor, square: Tensor, steps: Tensor,
-    learning_rate: float, role: Role, beta1: float, beta2: float, eps: float,
-) -> None:  # fmt: skip
-    factor = role.rate
-    # where the factors of the rate differ from element to element, the kernel makes a change that they multiply
-    target = torch.zeros_like(param) if isinstance(factor, Tensor) else param
-    rate = learning_rate if isinstance(factor, Tensor) else learning_rate * factor
-    torch._fused_adam_(
-        [target], [gradient], [average], [square], [], [steps],
-        lr=rate, beta1=beta1, beta2=beta2, weight_decay=0.0, eps=eps, amsgrad=False, maximize=False,
-    )  # fmt: skip
-    if isinstance(factor, Tensor):
-        param.addcmul_(target, factor)
-
-
-def _decay(param: Tensor, rate: float, role: Role) -> None:
-    """Shrink a member's parameters, where the role says so by its factors."""
-    if isinstance(role.rate, Tensor) or isinstance(role.decay, Tensor):
-        factor: Any = role.rate * role.decay
-        param.addcmul_(param, factor, value=-rate)
-    else:
-        param.mul_(1 - rate * role.rate * role.decay)
-
-
-def _by_member(value: Number, n: int) -> list[float]:
-    return value.tolist() if isinstance(value, Tensor) else [float(value)] * n
 
 
 def nadam(
