@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from autoreg.builtins import losses
 from autoreg.builtins.activations import ACTIVATIONS
-from autoreg.builtins.layers import Dropout, LayerNorm, Mish, PReLU, ResidualBlock, random_bytes
+from autoreg.builtins.layers import Dropout, LayerNorm, Mish, PReLU, random_bytes
 from autoreg.builtins.networks import linear, mlp, realmlp, resnet
+from autoreg.builtins.residual import ResidualBlock
 from autoreg.errors import OptionError
 from autoreg.plugins import load_plugins
 from autoreg.registry import Registry

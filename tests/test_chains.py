@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from autoreg.arithmetic import fast_products
-from autoreg.builtins.layers import Dropout, Mish, Parametric, PReLU, Residual, Scale
+from autoreg.builtins.layers import Dropout, Mish, Parametric, PReLU, Scale
+from autoreg.builtins.residual import Residual
 from autoreg.parameters import FlatParameters
 from autoreg.stacking import stack_modules
 

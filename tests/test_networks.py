@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from autoreg import NeuralRegressor
 from autoreg.builtins.activations import ACTIVATIONS
-from autoreg.builtins.layers import Dropout, Parametric, Residual, Scale
+from autoreg.builtins.layers import Dropout, Parametric, Scale
 from autoreg.builtins.networks import mlp, realmlp, tabm
 from autoreg.builtins.ntp import LEVEL, gain_of, ntp_linear
 from autoreg.builtins.optimizers import adam, adamw
+from autoreg.builtins.residual import Residual
 from autoreg.builtins.views import Heads, Views
 from autoreg.errors import OptionError
 from autoreg.folds import Fold

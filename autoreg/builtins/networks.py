@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 from torch import nn
 
-from autoreg.builtins.layers import Dropout, LayerNorm, Parametric, Residual, ResidualBlock, Scale
+from autoreg.builtins.layers import Dropout, LayerNorm, Parametric, Scale
 from autoreg.builtins.ntp import LEVEL, gain_of, ntp_linear
+from autoreg.builtins.residual import Residual, ResidualBlock
 from autoreg.builtins.views import Heads, Views
 from autoreg.errors import OptionError, unknown
 from autoreg.hookspecs import hookimpl
