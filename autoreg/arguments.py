@@ -176,6 +176,10 @@ def read_for_predict(estimator: Any, X: Any) -> pd.DataFrame:
     """The table to predict, with the columns' names of `fit`; what has no names is taken by position."""
     fitted, named = hasattr(estimator, "feature_names_in_"), _has_names(X)
     if fitted and named:
+        if isinstance(X, pd.DataFrame) and not X.columns.is_unique:
+            # nobody minds two columns of one name where the model needs neither
+            needed = [column.name for column in estimator.model_.schema.used]
+            X = X.loc[:, ~X.columns.duplicated(keep=False) | X.columns.isin(needed)]
         return as_frame(X)
     name = type(estimator).__name__
     if named:

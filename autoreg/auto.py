@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -101,6 +102,7 @@ class AutoRegressor(TableRegressor):
 
     _again: RanPlan | None = None
     _begin: float | None = None
+    _column_kinds: Mapping[str, Sequence[str]] = MappingProxyType({})
 
     def __init__(
         self,
@@ -220,7 +222,7 @@ class AutoRegressor(TableRegressor):
         Parameters
         ----------
         X, y : array-like, optional
-            Rows to score the chosen model on; its error goes into ``attrs["test_score"]``.
+            Rows to score the chosen model on; its R2, as `score` gives it, goes into ``attrs["test_score"]``.
 
         Returns
         -------
@@ -229,7 +231,7 @@ class AutoRegressor(TableRegressor):
         """
         from autoreg.report.leaderboard import frame
 
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         table = frame(self.results_)
         if X is not None and y is not None:
             table.attrs["test_score"] = self.score(X, y)

@@ -53,7 +53,7 @@ class TableRegressor(RegressorMixin, BaseEstimator):
         SchemaError
             When a column is missing or has another kind than at `fit`.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         return self._as_y(self.model_.predict(read_for_predict(self, X)))
 
     def predict_coded(self, tables: Sequence[CodedTable]) -> list[NDArray[np.floating]]:
@@ -69,7 +69,7 @@ class TableRegressor(RegressorMixin, BaseEstimator):
         list of array
             For each table what `predict` gives for it alone.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         return [self._as_y(prediction) for prediction in self.model_.predict_coded(tables)]
 
     def _as_y(self, prediction: NDArray[np.float64]) -> NDArray[np.floating]:
@@ -97,7 +97,7 @@ class TableRegressor(RegressorMixin, BaseEstimator):
         OptionError
             When networks with different numbers of outputs were averaged.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         return self.model_.predict_outputs(read_for_predict(self, X), link)
 
     def to_torch(self) -> torch.nn.Module:
@@ -110,7 +110,7 @@ class TableRegressor(RegressorMixin, BaseEstimator):
             module with ``forward(numbers, codes=None)``, numbers (B, Dn) with NaN where missing and codes (B, Dc) of
             `schema_.encode`, that returns (B, O) predictions in the target's units.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         return self.model_.to_torch()
 
     def save(self, path: str | Path, *, force: bool = False) -> None:
@@ -128,7 +128,7 @@ class TableRegressor(RegressorMixin, BaseEstimator):
         OptionError
             When the file exists and `force` is False.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         manifest = {**self.model_.to_manifest(), "estimator": recording.estimator_to_json(self)}
         write_model(path, manifest, self.model_.tensors(), force=force)
 

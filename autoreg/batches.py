@@ -43,10 +43,10 @@ class Order:
     def key(self) -> tuple[int, int, int]:
         return self.seed, id(self.rows), self.batch_size
 
-    def epoch(self, epoch: int, shuffle: bool = True) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    def epoch(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Rows of every step, (S, B), and which of them are real; a batch that is one row short repeats a row."""
         n, steps = len(self.rows), self.n_steps
-        order = np.random.default_rng(mix(self.seed, epoch)).permutation(n) if shuffle else np.arange(n)
+        order = np.random.default_rng(mix(self.seed, epoch)).permutation(n)
         bounds = np.arange(steps + 1) * n // steps
         place = bounds[:-1, None] + np.arange(-(-n // steps))
         real = place < bounds[1:, None]

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
+from autoreg.budget import built_twice
 from autoreg.describe import build_module, describe_module
 from autoreg.encoding import FoldStatistics, TableLayout
 from autoreg.errors import ModelFileError, PluginError, PluginVersionWarning, UnknownNameError, one_line
@@ -32,9 +32,8 @@ from autoreg.space import Candidate, short
 from autoreg.stacking import drawing
 from autoreg.strictjson import quoted
 
-FREE_ELEMENTS, FREE_TENSORS, FREE_COLUMNS = 2_000_000, 10_000, 10_000
-"""What a part may ask torch for while it is built, beside some times what the file holds for it."""
-
+FREE_COLUMNS = 10_000
+"""Columns of a network's input that a file may tell of, beside some times what it holds."""
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,100}[A-Za-z0-9])?")
 
@@ -48,7 +47,11 @@ def describe_part(part: Part) -> dict[str, Any]:
     for kind in (*KEPT, "loss", "optimizer"):
         value = candidate[kind]
         if isinstance(value, str):
-            owners[kind] = as_owner(value, registry().get(kind, value).owner)
+            try:
+                owners[kind] = as_owner(value, registry().get(kind, value).owner)
+            except PluginError:  # a model that was loaded predicts without its loss and its optimizer
+                if kind in KEPT:
+                    raise
         parameters.setdefault(kind, as_json(value))
     if not isinstance(candidate["network"], str):
         parameters["network"] = _described(part.template.network, candidate["network"])
@@ -306,31 +309,6 @@ def tell_other_versions(members: Iterable[Mapping[str, Any]]) -> None:
             warnings.warn(f"{text}: predictions may differ{way}", PluginVersionWarning, stacklevel=4)
 
 
-class Budget(TorchFunctionMode):
-    """While it is entered, many more tensors, or elements, than a file holds are a `ModelFileError`.
-
-    Parameters
-    ----------
-    tensors : mapping
-        What the file holds.
-    """
-
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
-        super().__init__()
-        self.elements = 16 * sum(tensor.numel() for tensor in tensors.values()) + FREE_ELEMENTS
-        self.tensors = 100 * len(tensors) + FREE_TENSORS
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for tensor in result if isinstance(result, (list, tuple)) else (result,):
-            if isinstance(tensor, Tensor) and not any(tensor is given for given in args):
-                self.elements -= tensor.numel()
-                self.tensors -= 1
-        if self.tensors < 0 or self.elements < 0:
-            raise ModelFileError("the model describes a network larger than its tensors")
-        return result
-
-
 def _build(
     candidate: Candidate,
     described: Mapping[str, Any],
@@ -343,25 +321,17 @@ def _build(
     scale = torch.zeros(n_targets, dtype=torch.float64), torch.ones(n_targets, dtype=torch.float64)
     try:
         recipe = replace(resolve(candidate), outputs_per_target=described["outputs_per_target"])
-        try:
-            with torch.device("meta"), Budget(tensors):
-                outline = recipe.make_member(statistics, *scale, 0)
-        except ModelFileError:
-            raise
-        except Exception:  # code that reads a value while it is built cannot do without memory
-            pass
-        else:
-            check_tensors(outline, tensors, described["n_members"])
-        with Budget(tensors):
-            template = recipe.make_member(statistics, *scale, 0)
+        return built_twice(
+            lambda: recipe.make_member(statistics, *scale, 0),
+            lambda member: check_tensors(member, tensors, described["n_members"]),
+            tensors,
+        )
     except ModelFileError:
         raise
     except Exception as error:  # a part that is built as a stranger says may raise anything
         raise ModelFileError(
             f"{quoted(described['label'])} cannot be built as the model says: {one_line(error)}"
         ) from error
-    check_tensors(template, tensors, described["n_members"])
-    return template
 
 
 def check_tensors(outline: Member, tensors: Mapping[str, Tensor], n_members: int) -> None:

@@ -77,9 +77,8 @@ def predict(
             raise OptionError(no_column(name, "--keep", list(frame.columns)))
         if name in targets:
             raise OptionError(f"--keep '{name}': the prediction has this name; rename the column in the table")
-    known = {*targets, *keep, *manifest.get("not_features", ()), *(column.name for column in estimator.schema_.columns)}
-    _tell_unknown([name for name in frame.columns if name not in known])
-    prediction = np.asarray(estimator.predict(frame), dtype=np.float64).reshape(len(frame), len(targets))
+    features = _features_of(frame, estimator, {*targets, *keep, *manifest.get("not_features", ())})
+    prediction = np.asarray(estimator.predict(features), dtype=np.float64).reshape(len(frame), len(targets))
     result = pd.concat(
         [_whole(frame[list(dict.fromkeys(keep))]), pd.DataFrame(prediction, columns=targets, index=frame.index)], axis=1
     )
@@ -99,12 +98,26 @@ def _whole(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.astype(dict.fromkeys([name for name in whole if floats[name].abs().max() < 2**53], "Int64"))
 
 
-def _tell_unknown(names: Sequence[str]) -> None:
-    if names:
-        from autoreg.frames import some
+def _features_of(frame: pd.DataFrame, estimator: Any, aside: set[str]) -> pd.DataFrame:
+    """The columns to predict from, with a warning for what is not used; `aside` are known to be no features.
 
-        what = "1 column" if len(names) == 1 else f"{len(names)} columns"
-        warnings.warn(f"{what} that the model does not know, not used: {some(names)}", DataWarning, stacklevel=2)
+    A model that was fitted on an array calls its columns x0, x1, ...: where a table has other names, its columns are
+    taken by their places.
+    """
+    from autoreg.frames import some
+
+    names = [column.name for column in estimator.schema_.columns]
+    named = hasattr(estimator, "feature_names_in_")
+    if not named and not set(names) <= set(frame.columns):
+        text = "the model was fitted on columns without names: those of the table are taken by their places"
+        warnings.warn(text, DataWarning, stacklevel=2)
+        return frame.drop(columns=[name for name in frame.columns if name in aside])
+    known = {*names, *aside}
+    unknown = [name for name in frame.columns if name not in known]
+    if unknown:
+        what = "1 column" if len(unknown) == 1 else f"{len(unknown)} columns"
+        warnings.warn(f"{what} that the model does not know, not used: {some(unknown)}", DataWarning, stacklevel=2)
+    return frame if named else frame[names]
 
 
 @autoreg.command()

@@ -24,7 +24,7 @@ from autoreg.options import (
     reading_options,
     to_remember,
 )
-from autoreg.space import COMPANIONS
+from autoreg.space import COMPANIONS, EFFORTS, N_FOLDS, NAME_LISTS, PRECISIONS
 
 if TYPE_CHECKING:
     from autoreg.results import SearchResults
@@ -35,8 +35,6 @@ RUN = ".run"
 
 NOTICE = "Stopping after the epochs in training, and saving what there is. The same again leaves at once."
 
-PARTS = ("encoding", "network", "activation", "optimizer", "loss")
-
 
 @click.command()
 @click.argument("table")
@@ -46,7 +44,7 @@ PARTS = ("encoding", "network", "activation", "optimizer", "loss")
 @click.option("-o", "--output", metavar="MODEL", help="Where the model goes.  [default: TARGET.safetensors]")
 @click.option(
     "--effort",
-    type=click.Choice(["quick", "balanced", "thorough"]),
+    type=click.Choice(EFFORTS),
     default="balanced",
     show_default=True,
     help="Size of the plan; it follows from the table's shape alone.",
@@ -62,7 +60,12 @@ PARTS = ("encoding", "network", "activation", "optimizer", "loss")
     help="Repeat the search that MODEL came from, without a clock; its seed, folds and metric too, unless given.",
 )
 @click.option(
-    "--folds", type=click.IntRange(2), metavar="K", default=5, show_default=True, help="Folds of the cross-validation."
+    "--folds",
+    type=click.IntRange(2),
+    metavar="K",
+    default=N_FOLDS,
+    show_default=True,
+    help="Folds of the cross-validation.",
 )
 @click.option("--group", metavar="COLUMN", help="Rows of one group stay in one fold; the column is no feature.")
 @click.option("--time", metavar="COLUMN", help="Train on earlier rows than those that are predicted.")
@@ -155,7 +158,10 @@ PARTS = ("encoding", "network", "activation", "optimizer", "loss")
     help="Where chance starts: equal seeds, equal models.",
 )
 @click.option(
-    "--jobs", type=click.IntRange(1), metavar="N", help="Cores to train on; the result is the same.  [default: all]"
+    "--jobs",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Cores that networks train on; the result is the same.  [default: all]",
 )
 @click.option(
     "--device",
@@ -166,7 +172,7 @@ PARTS = ("encoding", "network", "activation", "optimizer", "loss")
 )
 @click.option(
     "--precision",
-    type=click.Choice(["auto", "float32", "bfloat16"]),
+    type=click.Choice(PRECISIONS),
     default="auto",
     show_default=True,
     help="Of the matrix products while training; auto takes bfloat16 where the processor is built for it.",
@@ -224,7 +230,12 @@ def fit(
     manifest["reading"] = to_remember(reading_options)
     manifest["folds_asked"] = folds
     if test is not None:
-        rows = held_out(estimator, task, test, seed)
+        try:
+            rows = held_out(estimator, task, test, seed)
+        except BaseException:
+            estimator.save(output, force=force)
+            say(f"Saved {output}, without scores on the rows kept out.")
+            raise
         manifest["held_out"] = {"n_rows": len(test.X), "scoring": manifest["scoring"], "models": rows}
     estimator.save(output, force=force)
     if number:
@@ -246,7 +257,7 @@ def _search(estimator: Any, task: Task, folds: int, seed: int, run_dir: str | No
     from autoreg.stopping import early_end
 
     groups = task.groups
-    if folds != 5 or task.time is not None:
+    if folds != N_FOLDS or task.time is not None:
         splits = make_folds(None, len(task.X), None, groups, seed, task.time, n_folds=folds)
         estimator.set_params(cv=[(fold.train, fold.valid) for fold in splits])
         groups = None
@@ -266,8 +277,7 @@ def _tell_of_early_end(manifest: Mapping[str, Any], run_dir: str, output: str) -
     networks = sum(row["parameters"] is not None and not row["failure"] for row in manifest["leaderboard"])
     say(
         f"Stopped early: {output} was chosen from what had a score, {networks} network{'s' * (networks != 1)} "
-        f"among it. "
-        f"The same command with --force goes on from {run_dir}."
+        f"among it." + f" The same command with --force goes on from {run_dir}." * Path(run_dir).exists()
     )
 
 
@@ -314,7 +324,7 @@ def _estimator(
     search["strategy_options"] = dict(parse_option(text) for text in search["strategy_options"]) or None
     search["scoring"] = as_metric(search.pop("metric")).name
     registry().get("strategy", search["strategy"])
-    for kind, option in zip(PARTS, ("encodings", "networks", "activations", "optimizers", "losses"), strict=True):
+    for option, kind in NAME_LISTS.items():
         names = list(search[option])
         for name in names:
             registry().get(kind, name)
@@ -326,33 +336,39 @@ def _estimator(
     )  # fmt: skip
 
 
-REPEATED = {
-    "seed": "random_state",
-    "metric": "scoring",
-    "companions": "companions",
-    "strategy": "strategy",
-    "refit": "refit",
+REPEATED: Mapping[str, set[str]] = {
+    "scoring": {"metric"},
+    "companions": {"companions"},
+    "ensemble": set(),
+    "strategy": {"strategy"},
+    "strategy_options": {"strategy", "strategy_options"},
+    "refit": {"refit"},
 }
-"""Options that a replay takes from the model where the command line is silent, by the estimator's name for them."""
+"""Parameters of the estimator that a replay takes from the model, unless one of these options is given."""
 
 
 def _repeat(estimator: Any, model: str) -> tuple[int, int]:
     """Have the search of a model repeated; its seed and its number of folds, unless others are given."""
-    from autoreg.manifest import is_count, is_object, read_field
+    from autoreg.manifest import has_label, is_count, is_object, read_field
     from autoreg.persistence import read_manifest
     from autoreg.plans import plan_of
 
     manifest = read_manifest(Path(model))
-    estimator._again = plan_of(manifest)
+    estimator._again = again = plan_of(manifest)
     before = read_field(read_field(manifest, "estimator", is_object, "an object"), "parameters", is_object, "an object")
     context = click.get_current_context()
-    for option, name in REPEATED.items():
-        if context.get_parameter_source(option) is not ParameterSource.COMMANDLINE:
-            estimator.set_params(**{name: before.get(name)})
-    given = context.get_parameter_source("folds") is ParameterSource.COMMANDLINE
+    given = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    for name, options in REPEATED.items():
+        if given & options:
+            continue
+        if has_label(before.get(name)):
+            raise OptionError(f"--replay {model}: its {name} was an object of your own; give it on the command line")
+        estimator.set_params(**{name: before.get(name)})
+    if "seed" not in given:
+        estimator.set_params(random_state=again.seed)
     # a table may have had fewer, and would have others if only these were asked for
     name = "folds_asked" if "folds_asked" in manifest else "n_folds"
-    folds = context.params["folds"] if given else read_field(manifest, name, is_count, "a number of folds")
+    folds = context.params["folds"] if "folds" in given else read_field(manifest, name, is_count, "a number of folds")
     return estimator.random_state, folds
 
 

@@ -132,16 +132,18 @@ class Column:
             return dates.date_numbers(self._instants(values, strict), self.parts, self.shift), None
         read = self._boolean if self.kind == "boolean" else self._number
         plain, codes = read(values, strict)
-        return self.scaled(plain[:, None]), codes
-
-    def scaled(self, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Shift and scale by the column's constants."""
-        return scaled(numbers, self.shift, self.scale)
+        return scaled(plain[:, None], self.shift, self.scale), codes
 
     def level_codes(self, values: Values) -> NDArray[np.int32]:
         """Codes of texts by this column's levels."""
-        table = [self._places.get(level, UNSEEN) for level in values.levels]
-        return np.array([*table, MISSING], dtype=np.int32)[values.data]
+        return np.array([*map(self._level_code, values.levels), MISSING], dtype=np.int32)[values.data]
+
+    def _level_code(self, level: str) -> int:
+        code = self._places.get(level)
+        if code is None and level.removesuffix(".0").removeprefix("-").isdecimal():
+            # pandas writes whole numbers with a point where a cell of the column is empty
+            code = self._places.get(level[:-2] if level.endswith(".0") else f"{level}.0")
+        return UNSEEN if code is None else code
 
     def _number(self, values: Values, strict: bool) -> tuple[NDArray[np.float64], NDArray[np.int32] | None]:
         # a number stands without a unit

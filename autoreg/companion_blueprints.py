@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autoreg.blueprints import Budget, as_owner, check_owners, compare_tensors
+from autoreg.blueprints import as_owner, check_owners, compare_tensors
+from autoreg.budget import built_twice
 from autoreg.companions import module_class
 from autoreg.encoding import TableLayout
 from autoreg.errors import ModelFileError, one_line
 from autoreg.manifest import as_json
-from autoreg.modelparts import CompanionPart, TargetModules
+from autoreg.modelparts import CompanionPart, TargetModules, states_of
 from autoreg.plugins import registry
 from autoreg.strictjson import quoted
 
@@ -61,18 +62,9 @@ def rebuild(
     if module is None:
         raise ModelFileError(f"companion {quoted(name)} of {entry.owner} has no module that a file could hold")
     try:
-        try:
-            with torch.device("meta"), Budget(tensors):
-                outline = _members(module, described["modules"])
-        except ModelFileError:
-            raise
-        except Exception:  # code that reads a value while it is built cannot do without memory
-            pass
-        else:
-            _compare(outline, tensors)
-        with Budget(tensors):
-            members = _members(module, described["modules"])
-        _compare(members, tensors)
+        members = built_twice(
+            lambda: _members(module, described["modules"]), lambda members: _compare(members, tensors), tensors
+        )
         for m, member in enumerate(members):
             own = f"{m}."
             member.load_state_dict({key[len(own) :]: t for key, t in tensors.items() if key.startswith(own)})
@@ -91,8 +83,8 @@ def _members(module: Any, described: list[list[dict[str, Any]]]) -> list[TargetM
 
 
 def _compare(members: list[TargetModules], tensors: Mapping[str, Tensor]) -> None:
-    states = CompanionPart("", None, members).states  # type: ignore[arg-type]
-    compare_tensors({name: (tuple(t.shape), t.dtype) for name, t in states.items()}, tensors, "companion")
+    expected = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in states_of(members).items()}
+    compare_tensors(expected, tensors, "companion")
 
 
 @torch.inference_mode()

@@ -22,21 +22,19 @@ from threadpoolctl import ThreadpoolController
 from torch import nn
 
 from autoreg.encoding import TableLayout
+from autoreg.ensemble import ScoreFunction
 from autoreg.errors import one_line
 from autoreg.folds import Fold
 from autoreg.guards import blame
 from autoreg.journal import Unkept
 from autoreg.modelparts import CompanionPart, TargetModules
 from autoreg.problem import AllRows
-from autoreg.recall import as_kept
+from autoreg.recall import LACKING, as_kept
 from autoreg.registry import Entry, option_names
-from autoreg.results import CandidateResult, Progress
-from autoreg.scoring import Objective
+from autoreg.results import CandidateResult, OnProgress, Progress
+from autoreg.scoring import Objective, root_mean_squared_error
 
 Floats = NDArray[np.float64]
-Scorer = Callable[[Floats, Floats, Floats | None], float]
-"""``scorer(y, prediction, sample_weight)`` of (V, O) arrays; greater is better."""
-
 MANY_VALUES = 200_000
 """Values of a table that are worth several threads."""
 
@@ -115,9 +113,9 @@ def evaluate_companions(
     y: Floats,
     sample_weight: Floats | None,
     folds: Sequence[Fold],
-    scorer_fn: Scorer,
+    score: ScoreFunction,
     seed: int = 0,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: OnProgress | None = None,
     objective: Objective | None = None,
     journal: Unkept | None = None,
     enough: Callable[[], bool] | None = None,
@@ -134,13 +132,14 @@ def evaluate_companions(
     layout : TableLayout
     y : array, (N, O)
     sample_weight : array, (N,), or None
-        Handed to companions that take weights, and to the scorer.
+        Handed to companions that take weights, and to `score`.
     folds : sequence of Fold
-    scorer_fn : function
+    score : function
+        ``score(y, prediction, sample_weight)`` of (V, O) arrays; greater is better.
     seed : int
     on_progress : function, optional
     objective : Objective, optional
-        What the scorer asks for, told to companions that can follow it.
+        What the metric asks for, told to companions that can follow it.
     journal : Unkept or None
         Where finished companions are kept, and recalled from instead of being fitted.
     enough : function or None
@@ -158,13 +157,7 @@ def evaluate_companions(
         if kept is not None:
             found.append(EvaluatedCompanion.recalled(entry, kept))
             continue
-        begin = time.perf_counter()
-        total, count = np.zeros_like(y, dtype=np.float64), np.zeros(len(y))
-        scores: list[float] = []
-        rmse: list[float] = []
-        members: list[TargetModules] = []
-        failure = obstacle = ""
-        predicting = 0.0
+        run = _OnFolds(entry, y, sample_weight, score)
         for k, fold in enumerate(folds):
             if on_progress is not None:
                 done = (index + k / len(folds)) / len(entries)
@@ -173,39 +166,83 @@ def evaluate_companions(
                 break
             try:
                 fitted = fit_companion(entry, numbers, codes, layout, y, sample_weight, fold.train, seed, objective)
-                start = time.perf_counter()
-                prediction = fitted.predict(numbers[fold.valid], codes[fold.valid])
-                predicting += (time.perf_counter() - start) / max(1, len(fold.valid))
-                weight = None if sample_weight is None else sample_weight[fold.valid]
-                scores.append(scorer_fn(y[fold.valid], prediction, weight))
+                run.add(fold.valid, fitted, numbers[fold.valid], codes[fold.valid])
             except (Exception, SystemExit) as error:  # a companion is a stranger's code and may raise anything
-                failure = f"{one_line(error)}{blame([entry])}"
+                run.failure = run.reason(error)
                 break
-            rmse.append(_rmse(y[fold.valid], prediction, weight))
-            np.add.at(total, fold.valid, prediction)
-            np.add.at(count, fold.valid, 1)
-            if not obstacle:
-                try:
-                    members.append(fitted.modules())
-                except (Exception, SystemExit) as error:  # as above
-                    obstacle = f"{one_line(error)}{blame([entry])}"
-        if len(scores) < len(folds) and not failure:
+            run.keep(fitted)
+        if len(run.scores) < len(folds) and not run.failure:
             break
-        oof = None
-        if failure:
-            scores = rmse = [float("nan")] * len(folds)
-        else:
-            with np.errstate(invalid="ignore"):
-                oof = total / count[:, None]
-        result = CandidateResult(
-            index, None, entry.name, tuple(scores), tuple(rmse), seconds=time.perf_counter() - begin,
-            failure=failure, ms_per_row=1000 * predicting if scores and not failure else float("nan"),
-        )  # fmt: skip
-        found.append(EvaluatedCompanion(result, entry, oof, [] if obstacle or failure else members, obstacle))
-        journal.note(f"companion {entry.name}", found[-1].as_kept())
+        found.append(run.evaluated(index, len(folds)))
+        if not run.lacking:
+            journal.note(f"companion {entry.name}", found[-1].as_kept())
     if on_progress is not None:
         on_progress(Progress("companions", 1.0, len(entries)))
     return found
+
+
+class _OnFolds:
+    """A companion on the folds, as far as it came.
+
+    Attributes
+    ----------
+    scores : list of float
+    failure, obstacle : str
+        Why it has no score; why it can be no part of a model.
+    lacking : bool
+        Whether either was for what the machine lacked at the moment.
+    """
+
+    def __init__(self, entry: Entry, y: Floats, sample_weight: Floats | None, score: ScoreFunction) -> None:
+        self.entry, self.y, self.sample_weight, self.score = entry, y, sample_weight, score
+        self.scores: list[float] = []
+        self.failure = self.obstacle = ""
+        self.lacking = False
+        self._rmse: list[float] = []
+        self._members: list[TargetModules] = []
+        self._total, self._count = np.zeros_like(y, dtype=np.float64), np.zeros(len(y))
+        self._begin, self._ms_per_row = time.perf_counter(), 0.0
+
+    def add(
+        self, rows: NDArray[np.int64], fitted: FittedCompanion, numbers: NDArray[np.float32], codes: NDArray[np.int32]
+    ) -> None:
+        """Score it on a fold's held-out rows."""
+        start = time.perf_counter()
+        prediction = fitted.predict(numbers, codes)
+        self._ms_per_row += 1000 * (time.perf_counter() - start) / max(1, len(rows))
+        weight = None if self.sample_weight is None else self.sample_weight[rows]
+        self.scores.append(self.score(self.y[rows], prediction, weight))
+        self._rmse.append(root_mean_squared_error(self.y[rows], prediction, weight))
+        np.add.at(self._total, rows, prediction)
+        np.add.at(self._count, rows, 1)
+
+    def keep(self, fitted: FittedCompanion) -> None:
+        """Make it a fold's member, of tensors; once that failed, no more."""
+        if not self.obstacle:
+            try:
+                self._members.append(fitted.modules())
+            except (Exception, SystemExit) as error:  # of a stranger's code, too
+                self.obstacle = self.reason(error)
+
+    def reason(self, error: BaseException) -> str:
+        """An error as the result tells it, with whose companion it is."""
+        self.lacking = isinstance(error, LACKING)
+        return f"{one_line(error)}{blame([self.entry])}"
+
+    def evaluated(self, index: int, n_folds: int) -> EvaluatedCompanion:
+        """What came of it, as the search's result of that number."""
+        scores, rmse, oof = self.scores, self._rmse, None
+        if self.failure:
+            scores = rmse = [float("nan")] * n_folds
+        else:
+            with np.errstate(invalid="ignore"):
+                oof = self._total / self._count[:, None]
+        result = CandidateResult(
+            index, None, self.entry.name, tuple(scores), tuple(rmse), seconds=time.perf_counter() - self._begin,
+            failure=self.failure, ms_per_row=self._ms_per_row if scores and not self.failure else float("nan"),
+        )  # fmt: skip
+        members = [] if self.obstacle or self.failure else self._members
+        return EvaluatedCompanion(result, self.entry, oof, members, self.obstacle)
 
 
 @dataclass(frozen=True)
@@ -338,7 +375,3 @@ def _weight_argument(estimator: Any, weight: Floats) -> Mapping[str, Floats]:
         return {f"{name}__sample_weight": weight} if has_fit_parameter(last, "sample_weight") else {}
     inner = estimator.estimator if isinstance(estimator, MultiOutputRegressor) else estimator
     return {"sample_weight": weight} if has_fit_parameter(inner, "sample_weight") else {}
-
-
-def _rmse(y: Floats, prediction: Floats, weight: Floats | None) -> float:
-    return float(np.sqrt(np.average((y - prediction) ** 2, axis=0, weights=weight)).mean())

@@ -25,7 +25,7 @@ from autoreg.errors import (
     PluginLoadWarning,
     PluginVersionWarning,
 )
-from autoreg.installed import owner_of
+from autoreg.installed import is_on, owner_of
 
 STARTED = time.perf_counter()
 """When the command began, as far as anything of ours can tell."""
@@ -98,7 +98,7 @@ class Commands(click.Group):
                 raise _Failure(message, MENDABLE) from error
             except Exception as error:  # the last place that can say something in one line
                 _trace()
-                hint = "" if _debugging() else " (AUTOREG_DEBUG=1 shows where; please report it)"
+                hint = "" if is_on("AUTOREG_DEBUG") else " (AUTOREG_DEBUG=1 shows where; please report it)"
                 where = f"bug in {ctx.meta[_OWNER]}" if _OWNER in ctx.meta else "bug"
                 raise _Failure(f"{where}: {type(error).__name__}: {error}{hint}", BUG) from error
 
@@ -123,12 +123,8 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(plain(value, "result"), indent=2, ensure_ascii=False))
 
 
-def _debugging() -> bool:
-    return os.environ.get("AUTOREG_DEBUG", "") not in ("", "0")
-
-
 def _trace() -> None:
-    if _debugging():
+    if is_on("AUTOREG_DEBUG"):
         traceback.print_exc()
 
 
@@ -144,7 +140,7 @@ def _warnings_in_one_line() -> Iterator[None]:
             say(f"Warning: {text}")
 
     with warnings.catch_warnings():
-        warnings.simplefilter("default" if _debugging() else "ignore")
+        warnings.simplefilter("default" if is_on("AUTOREG_DEBUG") else "ignore")
         for category in (DataWarning, JournalWarning, ObserverWarning, PluginLoadWarning, PluginVersionWarning):
             warnings.filterwarnings("always", category=category)
         warnings.showwarning = show

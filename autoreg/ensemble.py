@@ -137,9 +137,12 @@ def cross_fitted(
 
     Parameters
     ----------
+    predictions, y, sample_weight, score
+        As for `greedy_weights`.
     parts : sequence of array of int
         Such as the folds' validation rows; at least two rows in all.
-    steps : int
+    steps, of_squares
+        As for `greedy_weights`.
 
     Returns
     -------

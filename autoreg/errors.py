@@ -24,6 +24,7 @@ Every message is one line with the value, the rule and the way out.
 """
 
 from difflib import get_close_matches
+from typing import Any
 
 
 class AutoregError(Exception):
@@ -103,6 +104,27 @@ def unknown(kind: str, name: object, known: list[str] | tuple[str, ...]) -> str:
     return f"no {kind} '{name}'{hint} known: {', '.join(sorted(known))}"
 
 
+def check_option(good: bool, kind: str, name: str, value: Any, rule: str) -> None:
+    """Refuse a value of a part's option.
+
+    >>> check_option(False, "loss", "delta", -1, "above 0")
+    Traceback (most recent call last):
+        ...
+    autoreg.errors.OptionError: loss option delta=-1: give a number above 0
+    """
+    if not good:
+        raise OptionError(f"{kind} option {name}={value!r}: give a number {rule}")
+
+
+def printable(text: str) -> str:
+    """A text in which what would command a terminal is written out.
+
+    >>> printable("no \\x1b[31mred")
+    'no \\\\x1b[31mred'
+    """
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
 def one_line(error: BaseException) -> str:
     """An error of a stranger's code as one line that a terminal can show.
 
@@ -119,8 +141,7 @@ def one_line(error: BaseException) -> str:
         text = str(error)
     except Exception:  # it may not even be able to say what it is
         text = ""
-    line = (text.strip().splitlines() or [""])[0][:500]
-    line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
+    line = printable((text.strip().splitlines() or [""])[0][:500])
     if line and isinstance(error, AutoregError):
         return line
     return f"{type(error).__name__}: {line}" if line else type(error).__name__

@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,15 +37,15 @@ from autoreg.plans import RanPlan
 from autoreg.plugins import load_plugins, registry
 from autoreg.problem import AllRows, Problem
 from autoreg.processes import Stopped
-from autoreg.recording import cv_results, results_to_json
+from autoreg.recording import note_results, results_to_json
 from autoreg.report.progress import show_progress
 from autoreg.report.verdict import verdict
-from autoreg.results import Progress, SearchPlan, SearchResults
-from autoreg.rounds import NAME_LISTS, Limit, Rounds, strategy_of
-from autoreg.scoring import as_metric
+from autoreg.results import OnProgress, Progress, SearchPlan, SearchResults
+from autoreg.rounds import Limit, Rounds, strategy_of
+from autoreg.scoring import Metric, as_metric
 from autoreg.search import Evaluated, evaluate
 from autoreg.selection import Selection, compared, measure, select
-from autoreg.space import DEFAULTS, SEED, short
+from autoreg.space import DEFAULTS, EFFORTS, NAME_LISTS, PRECISIONS, SEED, short
 from autoreg.stopping import Stop, early_end
 from autoreg.tables import Schema, infer_schema
 
@@ -129,98 +129,170 @@ def _search_and_keep(
     journal: Unkept, asked: Stop,
 ) -> None:  # fmt: skip
     again: RanPlan | None = estimator._again
+    estimator._again = None
     strategy, facts = strategy_of(estimator, again)
     table = read_for_fit(estimator, X, y, sample_weight, validation)
-    schema = infer_schema(table.frame.iloc[: table.n_train], **getattr(estimator, "_column_kinds", {}))
-    given = isinstance(estimator.random_state, (int, np.integer))
-    seed = as_seed(estimator.random_state) if given or journal.seed is None else journal.seed
-    metric = as_metric(estimator.scoring)
-    metric.check(table.y)
-    if table.sample_weight is not None and not metric.takes_weights:
-        warnings.warn(
-            f"scoring {metric.name} takes no row weights: in it all rows count alike", DataWarning, stacklevel=3
-        )
+    schema = infer_schema(table.frame.iloc[: table.n_train], **estimator._column_kinds)
+    seed = _seed(estimator, again.seed if again else journal.seed)
+    metric = _metric(estimator, table)
     if groups is not None:
         check_consistent_length(table.given_y, groups)
     folds = _folds(estimator, table, X, groups, seed)
-    settings = {name: facts.get(name, True) for name in ("own_seeds", "choose_epoch")}
-    settings |= {"rungs": facts.get("rungs", ()), "most_epochs": facts.get("most_epochs", 0)}
-    if any("max_epochs" in one for one in _spaces(estimator)):
-        settings["most_epochs"] = 0  # a user's epochs are not made more
-    settings["device"] = device = usable_device(estimator.device)
-    half = again.precision == "bfloat16" if again else half_pays(estimator.precision, facts, len(table.y), device)
-    problem = _problem(table, schema, folds, metric, seed=seed, half=half, **settings)
+    problem = _problem(table, schema, folds, metric, seed=seed, **_settings(estimator, facts, again, len(table.y)))
     on_all_rows, limit = estimator.refit or go_forward(folds), None
     if estimator.time_limit is not None and again is None:
         limit = Limit.of(estimator.time_limit, time.perf_counter() - journal.elapsed, len(table.y), on_all_rows)
+    search = _Search(estimator, table, schema, problem, limit, again, journal, asked, on_all_rows)
     rounds = Rounds(strategy, facts.get("stop"), problem, estimator, limit, again, journal, asked)
-    plan = SearchPlan(
-        (), tuple(column.name for column in schema.used), tuple(table.targets), table.n_train, len(folds), metric.name,
-        short(estimator.strategy), estimator.effort, "bfloat16" if half else "float32", seed,
-    )  # fmt: skip
-    if estimator.run_dir is not None:
-        asked_for = estimator.get_params(deep=False) | ({"repeating": again.to_json()} if again else {})
-        journal.begin(identity_of(asked_for, problem, schema.to_json()))
-    with show_progress(estimator.verbose) as on_progress:
-        done, planned = journal.stacks()
-        if planned and on_progress is not None:
-            on_progress(Progress("resume", done / planned, done, planned - done))
-        companions = _companions(estimator, problem, limit, again, on_progress, journal, asked)
-        evaluated = rounds.run(on_progress, watch, plan)
-        journal.tell()
-    for i, companion in enumerate(companions):
-        companion.result = replace(companion.result, index=len(evaluated) + i)
-    if all(item.result.failure for item in evaluated):
-        asked.pass_on()
-    alone = estimator.refit
-    selection = select(
-        evaluated, companions, problem, ensemble=estimator.ensemble and not alone,
-        include=estimator.companions == "include" and not alone,
-    )  # fmt: skip
-    refitted = None
-    if on_all_rows and not (again and again.keeps_folds):
-        refitted = _on_all_rows(selection, problem, table.n_train, problem.at_once(estimator.n_jobs), limit, asked)
-    selection = refitted or selection
-    plan_ran = rounds.ran([companion.result.name for companion in companions])
-    plan_ran.keeps_folds = on_all_rows and refitted is None
-    results = replace(measure(selection, evaluated, companions, problem), seconds=journal.elapsed, plan=watch.plan)
-    ratio = float(np.mean([len(fold.valid) / len(fold.train) for fold in folds])) if folds else None
-    judged = compared(results, evaluated, companions, problem)
-    results = replace(results, verdict=verdict(judged, ratio) if companions else "")
-    manifest = {**_manifest(table, seed, results.seconds), **results_to_json(results)}
-    manifest["plan"] = plan_ran.to_json()
-    if refitted is not None:
+    evaluated, companions = search.train(rounds, watch)
+    selection, refitted = search.choose(evaluated, companions)
+    plan = rounds.ran([companion.result.name for companion in companions])
+    plan.keeps_folds = on_all_rows and not refitted
+    results = replace(search.results(selection, evaluated, companions), plan=watch.plan)
+    manifest = {**_manifest(table, seed, results.seconds), **results_to_json(results), "plan": plan.to_json()}
+    if refitted:
         manifest["on_all_rows"] = True
-    if plan_ran.ended_early:
+    if plan.ended_early:
         manifest["stopped_early"] = True
-    model = FittedModel(schema, selection.parts, manifest)
-    _note_results(estimator, results, selection.best, model, table)
+    _note_results(estimator, results, selection.best, FittedModel(schema, selection.parts, manifest), table)
     watch.finish(results, estimator)
 
 
-def _on_all_rows(
-    selection: Selection, problem: Problem, n_rows: int, n_jobs: int | None, limit: Limit | None, asked: Stop
-) -> Selection | None:
-    """What is chosen, fitted once more; None, with a warning that says why, where the folds' members stay."""
+@dataclass(frozen=True)
+class _Search:
+    """What a call of `AutoRegressor.fit` works on, once its data and its options are read."""
 
-    def enough() -> bool:
-        return asked() or (limit is not None and time.perf_counter() >= limit.fitting_until)
+    estimator: Any
+    table: TrainingTable
+    schema: Schema
+    problem: Problem
+    limit: Limit | None
+    again: RanPlan | None
+    journal: Unkept
+    asked: Stop
+    on_all_rows: bool
 
-    try:
-        return None if enough() else selection.on_all_rows(AllRows.of(problem, n_rows, enough), n_jobs)
-    except Stopped:
+    def train(self, rounds: Rounds, watch: Watch) -> tuple[list[Evaluated], list[EvaluatedCompanion]]:
+        """Networks and companions on the folds, with a journal of them where one is wanted."""
+        estimator, problem = self.estimator, self.problem
+        if estimator.run_dir is not None:
+            asked_for = estimator.get_params(deep=False) | ({"repeating": self.again.to_json()} if self.again else {})
+            self.journal.begin(identity_of(asked_for, problem, self.schema.to_json()))
+        plan = SearchPlan(
+            (), tuple(column.name for column in self.schema.used), tuple(self.table.targets), self.table.n_train,
+            len(problem.folds), problem.metric.name, short(estimator.strategy), estimator.effort,
+            "bfloat16" if problem.half else "float32", problem.seed,
+        )  # fmt: skip
+        with show_progress(estimator.verbose) as on_progress:
+            done, planned = self.journal.stacks()
+            if planned and on_progress is not None:
+                on_progress(Progress("resume", done / planned, done, planned - done))
+            rounds.check_first()
+            companions = self._companions(on_progress)
+            evaluated = rounds.run(on_progress, watch, plan)
+            self.journal.tell()
+        for i, companion in enumerate(companions):
+            companion.result = replace(companion.result, index=len(evaluated) + i)
+        if all(item.result.failure for item in evaluated):
+            self.asked.pass_on()
+        return evaluated, companions
+
+    def _companions(self, on_progress: OnProgress | None) -> list[EvaluatedCompanion]:
+        if self.estimator.companions is None:
+            return []
+        entries, problem = [], self.problem
+        for name in self.again.companions if self.again else registry().in_order("companion"):
+            try:
+                entries.append(registry().get("companion", name))
+            except DuplicateNameError as error:  # nobody asked for it by name
+                warnings.warn(f"{error}; it is left out", PluginLoadWarning, stacklevel=6)
+
+        def enough() -> bool:
+            return self.asked() or (self.limit is not None and time.perf_counter() >= self.limit.companions_until)
+
+        return evaluate_companions(
+            entries, problem.numbers, problem.codes, problem.layout, problem.y, problem.sample_weight, problem.folds,
+            problem.metric.score, problem.seed, on_progress, problem.metric.objective, self.journal, enough,
+        )  # fmt: skip
+
+    def choose(self, evaluated: list[Evaluated], companions: list[EvaluatedCompanion]) -> tuple[Selection, bool]:
+        """What predicts, and whether it was fitted once more, on all rows."""
+        alone = self.estimator.refit
+        selection = select(
+            evaluated, companions, self.problem, ensemble=self.estimator.ensemble and not alone,
+            include=self.estimator.companions == "include" and not alone,
+        )  # fmt: skip
+        refitted = None
+        if self.on_all_rows and not (self.again and self.again.keeps_folds):
+            refitted = self._fitted_again(selection)
+        return refitted or selection, refitted is not None
+
+    def _fitted_again(self, selection: Selection) -> Selection | None:
+        """What is chosen, fitted on all rows; None, with a warning that says why, where the folds' members stay."""
+
+        def enough() -> bool:
+            return self.asked() or (self.limit is not None and time.perf_counter() >= self.limit.fitting_until)
+
         reason = "there was no time left"
-    except (Exception, SystemExit) as error:  # a part of a plugin's or a user's may raise anything
-        reason = one_line(error)
-    if not asked():
-        text = f"the model keeps its folds' members, since they could not be fitted on all rows: {reason}"
+        try:
+            if not enough():
+                rows = AllRows.of(self.problem, self.table.n_train, enough)
+                return selection.on_all_rows(rows, self.problem.at_once(self.estimator.n_jobs))
+        except Stopped:
+            pass
+        except (Exception, SystemExit) as error:  # a part of a plugin's or a user's may raise anything
+            reason = one_line(error)
+        if not self.asked():
+            text = f"the model keeps its folds' members, since they could not be fitted on all rows: {reason}"
+            warnings.warn(text, DataWarning, stacklevel=6)
+        return None
+
+    def results(
+        self, selection: Selection, evaluated: list[Evaluated], companions: list[EvaluatedCompanion]
+    ) -> SearchResults:
+        """All results, with what to think of them."""
+        folds = self.problem.folds
+        results = replace(measure(selection, evaluated, companions, self.problem), seconds=self.journal.elapsed)
+        if not companions:
+            return replace(results, verdict="")
+        ratio = float(np.mean([len(fold.valid) / len(fold.train) for fold in folds])) if folds else None
+        return replace(results, verdict=verdict(compared(results, evaluated, companions, self.problem), ratio))
+
+
+def _seed(estimator: Any, earlier: int | None) -> int:
+    """The search's seed: the one given, else that of the search that goes on or is repeated, else a new one."""
+    given = isinstance(estimator.random_state, (int, np.integer))
+    return as_seed(estimator.random_state) if given or earlier is None else earlier
+
+
+def _metric(estimator: Any, table: TrainingTable) -> Metric:
+    metric = as_metric(estimator.scoring)
+    metric.check(table.y)
+    if table.sample_weight is not None and not metric.takes_weights:
+        text = f"scoring {metric.name} takes no row weights: in it all rows count alike"
         warnings.warn(text, DataWarning, stacklevel=5)
-    return None
+    return metric
+
+
+def _settings(estimator: Any, facts: Mapping[str, Any], again: RanPlan | None, n_rows: int) -> dict[str, Any]:
+    """How the strategy and the estimator want networks to be trained, as `Problem` takes it."""
+    device = usable_device(estimator.device)
+    half = again.precision == "bfloat16" if again else half_pays(estimator.precision, facts, n_rows, device)
+    # a user's epochs are not made more
+    fixed = any("max_epochs" in one for one in _spaces(estimator))
+    return {
+        "own_seeds": facts.get("own_seeds", True),
+        "choose_epoch": facts.get("choose_epoch", True),
+        "rungs": facts.get("rungs", ()),
+        "most_epochs": 0 if fixed else facts.get("most_epochs", 0),
+        "device": device,
+        "half": half,
+    }
 
 
 def _check_options(estimator: Any) -> None:
-    if estimator.effort not in ("quick", "balanced", "thorough"):
-        raise OptionError(unknown("effort", estimator.effort, ["quick", "balanced", "thorough"]))
+    if estimator.effort not in EFFORTS:
+        raise OptionError(unknown("effort", estimator.effort, EFFORTS))
     if estimator.companions not in ("compare", "include", None):
         raise OptionError(unknown("value of companions", estimator.companions, ["compare", "include", "None"]))
     for option, parameter in NAME_LISTS.items():
@@ -242,8 +314,8 @@ def _spaces(estimator: Any) -> Sequence[Any]:
 
 def half_pays(precision: str, facts: Mapping[str, Any], n_rows: int, device: str = "cpu") -> bool:
     """Whether to train in bfloat16: when asked to, or where strategy and processor are made for it."""
-    if precision not in ("auto", "float32", "bfloat16"):
-        raise OptionError(unknown("precision", precision, ["auto", "float32", "bfloat16"]))
+    if precision not in PRECISIONS:
+        raise OptionError(unknown("precision", precision, PRECISIONS))
     if precision == "auto":
         # in the small batches of a small table the casts take longer than the products
         return bool(facts.get("half", False)) and n_rows >= 100 and has_bfloat16(device)
@@ -269,51 +341,22 @@ def _folds(estimator: Any, table: TrainingTable, X: Any, groups: Any, seed: int)
     return mapped
 
 
-def _companions(
-    estimator: Any, problem: Problem, limit: Limit | None, again: RanPlan | None,
-    on_progress: Callable[[Progress], None] | None, journal: Unkept, asked: Stop,
-) -> list[EvaluatedCompanion]:  # fmt: skip
-    if estimator.companions is None:
-        return []
-    entries = []
-    for name in registry().in_order("companion") if again is None else again.companions:
-        try:
-            entries.append(registry().get("companion", name))
-        except DuplicateNameError as error:  # nobody asked for it by name
-            warnings.warn(f"{error}; it is left out", PluginLoadWarning, stacklevel=4)
-
-    def enough() -> bool:
-        return asked() or (limit is not None and time.perf_counter() >= limit.companions_until)
-
-    return evaluate_companions(
-        entries, problem.numbers, problem.codes, problem.layout, problem.y, problem.sample_weight, problem.folds,
-        problem.metric.score, problem.seed, on_progress, problem.metric.objective, journal, enough,
-    )  # fmt: skip
-
-
 def _note_results(
     estimator: Any, results: SearchResults, best: Evaluated | None, model: FittedModel, table: TrainingTable
 ) -> None:
     from autoreg.neural import NeuralRegressor
 
-    estimator.results_ = results
     estimator.model_ = model
-    estimator.n_splits_ = results.n_folds
     estimator.n_outputs_ = table.y.shape[1]
-    estimator.cv_results_ = cv_results(results)
-    estimator.ensemble_score_ = results.chosen.score
+    note_results(estimator, results, best.result if best else None)
+    vars(estimator).pop("best_estimator_", None)
     if best is None:
-        # no network could be trained; a companion predicts
-        estimator.best_index_, estimator.best_params_, estimator.best_score_ = 0, {}, float("nan")
         return
-    estimator.best_index_ = best.result.index
-    estimator.best_params_ = dict(best.result.candidate.parameters)  # type: ignore[union-attr]
-    estimator.best_score_ = best.result.score
     single = NeuralRegressor._from_candidate(best.result.candidate)  # type: ignore[arg-type]
     if SEED not in best.result.candidate.parameters:  # type: ignore[union-attr]
         single.set_params(random_state=model.manifest["seed"])
     single.set_params(device=estimator.device)
-    single.model_ = FittedModel(model.schema, [best.part()], model.manifest)
+    single.model_ = FittedModel(model.schema, [best.part()], _manifest(table, model.manifest["seed"], results.seconds))
     for name in ("n_features_in_", "feature_names_in_", "n_outputs_", "_y_ndim", "_y_dtype"):
         if hasattr(estimator, name):
             setattr(single, name, getattr(estimator, name))

@@ -14,11 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import check_cv
 
 from autoreg.errors import DataError, DataWarning, OptionError, one_line
+from autoreg.space import N_FOLDS
 from autoreg.values import read_values
 
 Rows = NDArray[np.int64]
-
-N_FOLDS = 5
 
 
 @dataclass(frozen=True, eq=False)

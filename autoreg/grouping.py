@@ -24,7 +24,7 @@ STACK_BYTES = 1 << 29
 """Activations and parameters that one stack may hold; longer work is split into several stacks."""
 
 
-Stop = Callable[[Candidate, Sequence[float]], bool]
+StopRule = Callable[[Candidate, Sequence[float]], bool]
 """``stop(candidate, curve)``: whether a candidate leaves before its time."""
 
 
@@ -65,12 +65,26 @@ class Built:
         return float(parameters) * sum(len(m.train) for m in self.members) * int(self.recipe.candidate["max_epochs"])
 
 
-def build(index: int, candidate: Candidate, problem: Problem) -> Built:
+def recipe_of(candidate: Candidate, problem: Problem) -> Recipe:
+    """A candidate's parts, once its options are known to go with the data.
+
+    Raises
+    ------
+    OptionError
+        When they do not. What a part itself raises comes through.
+    """
     check_candidate(candidate)
     if candidate["early_stopping"] and not problem.choose_epoch:
         raise OptionError("early_stopping=True: this strategy runs all epochs; vary max_epochs instead")
     recipe = resolve(candidate)
     _check_range(recipe, problem)
+    if recipe.log_target:
+        problem.target_scale(0, log=True)
+    return recipe
+
+
+def build(index: int, candidate: Candidate, problem: Problem) -> Built:
+    recipe = recipe_of(candidate, problem)
     look_at(recipe)
     start = int(candidate.parameters.get(SEED, problem.seed))
     members = []
@@ -175,7 +189,7 @@ def _longest_of_two(stacks: Sequence[Sequence[Built]]) -> float:
     return max(cores)
 
 
-def spec_of(stack: Sequence[Built], problem: Problem, stop: Stop | None = None) -> StackSpec:
+def spec_of(stack: Sequence[Built], problem: Problem, stop: StopRule | None = None) -> StackSpec:
     candidate = stack[0].recipe.candidate
     candidates = {item.index: item.recipe.candidate for item in stack}
     return StackSpec(

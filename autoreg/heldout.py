@@ -13,6 +13,7 @@ from torch import Tensor
 from autoreg.grouping import Built
 from autoreg.member import has_views
 from autoreg.problem import Problem
+from autoreg.scoring import root_mean_squared_error
 from autoreg.specs import CandidateOutcome, MemberSpec
 
 Floats = NDArray[np.float64]
@@ -72,7 +73,7 @@ def _factors(item: Built, outcome: CandidateOutcome, predictions: list[Floats], 
 
 
 def _ratio(problem: Problem, rows: NDArray[np.int64], prediction: Floats) -> Floats:
-    weight = None if problem.sample_weight is None else problem.sample_weight[rows]
+    weight = problem.weight_of(rows)
     return np.average(problem.y[rows], axis=0, weights=weight) / np.average(prediction, axis=0, weights=weight)
 
 
@@ -88,10 +89,9 @@ def out_of_fold(
         rows = fold.valid
         total[rows] += prediction
         count[rows] += 1
-        weight = None if problem.sample_weight is None else problem.sample_weight[rows]
+        weight = problem.weight_of(rows)
         scores.append(problem.metric.score(problem.y[rows], prediction, weight))
-        squared = np.average((problem.y[rows] - prediction) ** 2, axis=0, weights=weight)
-        rmse.append(float(np.sqrt(squared).mean()))
+        rmse.append(root_mean_squared_error(problem.y[rows], prediction, weight))
     with np.errstate(invalid="ignore", divide="ignore"):
         oof = total / count[:, None]
     return oof, tuple(scores), tuple(rmse)

@@ -37,7 +37,8 @@ def register_activations(register: Callable[..., None]) -> None:
 
 @hookspec
 def register_losses(register: Callable[..., None]) -> None:
-    """Offer losses: ``register(name, loss, outputs_per_target=1, point=None, target_scaling="standard", ...)``.
+    """Offer losses: ``register(name, loss, outputs_per_target=1, point=None, target_scaling="standard",
+    statistic=None, target_range="", facts=None)``.
 
     loss : function ``(prediction, target, **options) -> one value per row``, ``(..., B, O)`` -> ``(..., B)``.
         It never averages over rows: autoreg takes the weighted mean over B and the sum over M.
@@ -47,7 +48,8 @@ def register_losses(register: Callable[..., None]) -> None:
     target_scaling : ``"standard"``, ``"mean"`` where the target is only divided by its mean, or None when the loss
         needs the target in its own units.
     statistic : ``"mean"`` when the best prediction is the mean, which is freed of bias where logarithms were learned.
-    facts : function ``(**options) -> dict`` of the four above, for a loss whose options change them.
+    target_range : ``"above 0"`` or ``"at least 0"`` where other targets are refused; empty for any.
+    facts : function ``(**options) -> dict`` of the five above, for a loss whose options change them.
     """
 
 

@@ -22,6 +22,11 @@ GROUP, COMMANDS = "autoreg", "autoreg.commands"
 OURS = "autoreg-core"
 
 
+def is_on(variable: str) -> bool:
+    """Whether an environment variable asks for something: set, and not to 0."""
+    return os.environ.get(variable, "") not in ("", "0")
+
+
 def installed(group: str = GROUP) -> list[EntryPoint]:
     """Entry points of our own and of allowed plugins, sorted so that the order is the same everywhere.
 

@@ -35,7 +35,7 @@ except ImportError:  # Windows has none: there, nobody looks whether another pro
 
 FORMAT = 1
 NAME = "journal"
-OURS = re.compile(r"unit-\d+\.safetensors(\.tmp)?")
+UNIT_FILE = re.compile(r"unit-\d+\.safetensors(\.tmp)?")
 
 
 class Unkept:
@@ -179,7 +179,7 @@ class Journal(Unkept):
         self._size = whole
         named = {unit["file"] for unit in self._units.values()}
         for path in self.directory.iterdir():
-            if OURS.fullmatch(path.name) and path.name not in named:
+            if UNIT_FILE.fullmatch(path.name) and path.name not in named:
                 path.unlink()
         sync_directory(self.directory)
 
@@ -362,7 +362,7 @@ def remove(directory: str | os.PathLike[str]) -> None:
     directory = Path(directory)
     with suppress(OSError):
         for path in sorted(directory.iterdir(), key=lambda path: path.name == NAME):  # the journal last
-            if path.name == NAME or OURS.fullmatch(path.name):
+            if path.name == NAME or UNIT_FILE.fullmatch(path.name):
                 path.unlink()
         directory.rmdir()
 

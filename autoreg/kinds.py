@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,9 @@ from autoreg.values import Values, as_text, read_values, shown
 MAX_LEVELS = 100_000
 """Levels that a schema keeps of one column; beyond, only texts seen more than once, the most frequent first."""
 
+MAX_LEVEL_BYTES = 4 << 20
+"""What a column's levels may take in a model's file, in which a letter that is no ASCII takes seven bytes."""
+
 IDENTIFIER_SHARE = 0.95
 IDENTIFIER_ROWS = 20
 """From this many rows on, a text column with more distinct texts than the share of its cells is an identifier."""
@@ -26,9 +30,8 @@ REASONS = {
     "empty": "without a value",
     "constant": "with one value only",
     "identifier": "naming or counting the rows (list it as categorical to use it)",
-    "asked": "as asked",
 }
-"""Why a column is ignored, and how that is told."""
+"""Why a column is ignored that nobody asked to ignore, and how that is told."""
 
 _NAMES_A_ROW = {"id", "ids", "uid", "uuid", "guid", "rowid", "identifier"}
 _COUNTS_ROWS = {
@@ -201,13 +204,20 @@ def _category(name: str, dtype: str, values: Values) -> Column:
     if len(values.levels) == 1 and not may_miss:
         return _ignored(name, dtype, "constant")
     levels = list(values.levels)
-    if len(levels) > MAX_LEVELS:
+    if len(levels) > MAX_LEVELS or sum(map(_bytes_of, levels)) > MAX_LEVEL_BYTES:
         counts = np.bincount(values.data[~values.missing], minlength=len(levels))
         order = sorted(range(len(levels)), key=lambda i: (-counts[i], levels[i]))[:MAX_LEVELS]
-        levels = [levels[i] for i in order if counts[i] > 1]
+        bytes_so_far = accumulate(_bytes_of(levels[i]) for i in order)
+        fitting = zip(order, bytes_so_far, strict=True)
+        levels = [levels[i] for i, n_bytes in fitting if counts[i] > 1 and n_bytes <= MAX_LEVEL_BYTES]
         if not levels:
             return _ignored(name, dtype, "identifier")
     return Column(name, "category", levels=tuple(sorted(levels)), may_miss=may_miss, dtype=dtype)
+
+
+def _bytes_of(level: str) -> int:
+    """In a model's file, where the schema is JSON within JSON."""
+    return len(level) + 3 if level.isascii() else 7 * len(level) + 3
 
 
 def _date(name: str, dtype: str, data: dates.Instants, formats: tuple[str, ...] = ()) -> Column:

@@ -19,6 +19,9 @@ from autoreg.strictjson import quoted
 KEPT = ("encoding", "network", "activation")
 """The parts of a candidate that a saved model needs to compute a prediction."""
 
+MOST_IN_AN_ARRAY = 1000
+"""Numbers of an array that are written one by one: of an option's, not of a table's."""
+
 
 def as_json(value: Any) -> Any:
     """A plain value as it is; anything else by its label.
@@ -26,8 +29,9 @@ def as_json(value: Any) -> Any:
     >>> as_json({"sizes": (8, 4), "loss": as_json})
     {'sizes': [8, 4], 'loss': {'label': 'as_json'}}
     """
-    if isinstance(value, np.generic):
-        value = value.item()
+    few = isinstance(value, np.ndarray) and value.dtype.kind in "biuf" and value.size <= MOST_IN_AN_ARRAY
+    if few or isinstance(value, np.generic):
+        value = value.tolist()
     if isinstance(value, (str, int, float, bool, type(None))):
         return value
     if isinstance(value, (list, tuple)):
@@ -81,6 +85,10 @@ def is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(is_text, value))
+
+
 def is_whole(value: Any) -> bool:
     return type(value) is int
 
@@ -99,7 +107,7 @@ def is_object(value: Any) -> bool:
 
 
 def _is_names(value: Any) -> bool:
-    return isinstance(value, list) and len(value) > 0 and all(isinstance(name, str) for name in value)
+    return is_texts(value) and len(value) > 0
 
 
 def check_manifest(manifest: Any) -> None:
@@ -119,6 +127,8 @@ def check_manifest(manifest: Any) -> None:
     )
     for member in members:
         _check_member(member)
+    if "not_features" in manifest:
+        read_field(manifest, "not_features", is_texts, "a list of names")
 
 
 def _check_member(member: Any) -> None:

@@ -67,11 +67,7 @@ class FittedModel:
 
     def predict(self, frame: Any) -> NDArray[np.float64]:
         """Predict a table, (N, O)."""
-        return self._mean(self.predict_members(frame))
-
-    def predict_members(self, frame: Any) -> NDArray[np.float64]:
-        """Every member's prediction, (F, N, O)."""
-        return self._members(self.schema.encode(frame))
+        return self._predict(self.schema.encode(frame))
 
     def predict_coded(self, tables: Sequence[CodedTable]) -> list[NDArray[np.float64]]:
         """Predict coded tables in one go, (N, O) each; see `AutoRegressor.predict_coded`."""
@@ -80,10 +76,10 @@ class FittedModel:
         numbers, codes = ([getattr(table, name) for table in tables] for name in ("numbers", "codes"))
         together = replace(tables[0], numbers=np.concatenate(numbers), codes=np.concatenate(codes))
         ends = np.cumsum([len(table) for table in numbers])
-        return np.split(self._mean(self._members(together)), ends[:-1])
+        return np.split(self._predict(together), ends[:-1])
 
-    def _members(self, table: CodedTable) -> NDArray[np.float64]:
-        return self._in_chunks(table, lambda part, *rows: part.predict(*rows), (len(self.manifest["targets"]),))
+    def _predict(self, table: CodedTable) -> NDArray[np.float64]:
+        return self._mean(table, lambda part, *rows: part.predict(*rows), (len(self.manifest["targets"]),))
 
     def predict_outputs(self, frame: Any, link: Point | None = None) -> NDArray[np.float64]:
         """All that the networks give for each target, in its units, (N, O, R): see `AutoRegressor.predict_outputs`."""
@@ -97,34 +93,27 @@ class FittedModel:
         blank = torch.zeros(1, len(self.manifest["targets"]), counts[0])
         shape = tuple((blank if link is None else link(blank)).shape[1:])
         table = self.schema.encode(frame)
-        return self._mean(self._in_chunks(table, lambda part, *rows: part.predict_outputs(*rows, link), shape))
-
-    def _mean(self, members: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The members' weighted mean, (F, ...) to (...)."""
-        weights = np.concatenate([np.full(part.n_members, part.weight / part.n_members) for part in self.parts])
-        # summed one by one: a matrix product would add up a row in an order that depends on how many rows there are
-        total = np.zeros(members.shape[1:])
-        for weight, member in zip(weights / weights.sum(), members, strict=True):
-            total += weight * member
-        return total
+        return self._mean(table, lambda part, *rows: part.predict_outputs(*rows, link), shape)
 
     # whoever trains meanwhile in another thread would change the products' last bits
     @fast_products()
     @torch.inference_mode()
-    def _in_chunks(
+    def _mean(
         self, table: CodedTable, ask: Callable[[ModelPart, Tensor, Tensor], Tensor], shape: tuple[int, ...]
     ) -> NDArray[np.float64]:
-        """What all parts answer to a coded table, (F, N, *shape), from chunks of one size."""
+        """The weighted mean of what all members answer to a coded table, (N, *shape), from chunks of one size."""
         numbers, codes = torch.from_numpy(table.numbers), torch.from_numpy(table.codes.astype(np.int64))
-        n = len(numbers)
-        chunks = []
-        for start in range(0, n, CHUNK):
-            part_numbers, part_codes = padded(numbers, start), padded(codes, start)
-            chunks.append(torch.cat([ask(part, part_numbers, part_codes) for part in self.parts]))
-        members = sum(part.n_members for part in self.parts)
-        if not chunks:
-            return np.zeros((members, 0, *shape))
-        return torch.cat(chunks, dim=1)[:, :n].numpy()
+        weights = np.concatenate([np.full(part.n_members, part.weight / part.n_members) for part in self.parts])
+        weights /= weights.sum()
+        total = np.zeros((len(numbers), *shape))
+        for start in range(0, len(numbers), CHUNK):
+            rows = total[start : start + CHUNK]
+            padded_rows = padded(numbers, start), padded(codes, start)
+            answers = torch.cat([ask(part, *padded_rows) for part in self.parts])[:, : len(rows)]
+            # summed one by one: a matrix product would add up a row in an order that depends on how many rows there are
+            for weight, answer in zip(weights, answers.numpy(), strict=True):
+                rows += weight * answer
+        return total
 
     def to_torch(self) -> nn.Module:
         """The model as a plain module; see `NeuralRegressor.to_torch`."""

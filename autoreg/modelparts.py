@@ -199,7 +199,7 @@ class CompanionPart:
     @property
     def states(self) -> dict[str, Tensor]:
         """The modules' parameters and buffers by fold and name."""
-        return {f"{m}.{name}": t for m, member in enumerate(self.members) for name, t in member.state_dict().items()}
+        return states_of(self.members)
 
     def predict(self, numbers: Tensor, codes: Tensor) -> Tensor:
         """Each member's prediction, (F, B, O) float64, for a chunk of (B, Dn) numbers and (B, Dc) codes."""
@@ -238,3 +238,8 @@ def padded(table: Tensor, start: int) -> Tensor:
     rows = table[start : start + CHUNK]
     missing = CHUNK - len(rows)
     return torch.cat([rows, rows[:1].expand(missing, -1)]) if missing else rows
+
+
+def states_of(members: Sequence[nn.Module]) -> dict[str, Tensor]:
+    """Parameters and buffers by a member's place and their name."""
+    return {f"{m}.{name}": tensor for m, member in enumerate(members) for name, tensor in member.state_dict().items()}

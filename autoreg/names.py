@@ -24,7 +24,7 @@ FORMAT = 1
 LARGEST = 1 << 22
 """Bytes of a cache that is read; ours have some thousand."""
 
-KEPT = 4
+MOST_ENVIRONMENTS = 4
 """Environments of which notes are kept, the last ones."""
 
 BUILTINS = Path(__file__).parent / "builtins" / "names.json"
@@ -76,11 +76,6 @@ def builtins() -> list[Note]:
     """Our own plugins."""
     known = json.loads(BUILTINS.read_text(encoding="utf-8"))
     return [Note(plugin, OURS, __version__, f"autoreg.builtins.{plugin}", offers) for plugin, offers in known.items()]
-
-
-def names(kind: str) -> dict[str, list[str]]:
-    """Names of one kind that are known without importing anything, each with its options."""
-    return {name: options for note in recall() for name, options in note.offers.get(kind, {}).items()}
 
 
 def remember(notes: Iterable[Note]) -> None:
@@ -205,7 +200,7 @@ def _note(row: Any) -> Note:
 
 def _write(notes: Iterable[Note]) -> None:
     now = environment()
-    others = [(known, rows) for known, rows in _load().items() if known != now][1 - KEPT :]
+    others = [(known, rows) for known, rows in _load().items() if known != now][1 - MOST_ENVIRONMENTS :]
     environments = {**dict(others), now: [asdict(note) for note in notes]}
     data = {"format": FORMAT, "environments": environments}
     path = cache_file()

@@ -46,8 +46,11 @@ def reading_options(na_values: tuple[str, ...], **options: str | None) -> dict[s
     return {**options, "na_values": na_values or None}
 
 
-def as_when_fitted(options: dict[str, Any], manifest: Mapping[str, Any]) -> dict[str, Any]:
+def as_when_fitted(given: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Reading options of now, and where they are silent those that say what the cells of the model's table meant.
+
+    >>> as_when_fitted({"sep": ";"}, {"reading": {"decimal": ","}})
+    {'decimal': ',', 'thousands': None, 'na_values': None, 'sep': ';'}
 
     Raises
     ------
@@ -56,6 +59,7 @@ def as_when_fitted(options: dict[str, Any], manifest: Mapping[str, Any]) -> dict
     """
     from autoreg.manifest import damaged
 
+    options: dict[str, Any] = {**dict.fromkeys((*MARKS, "na_values")), **given}
     told = manifest.get("reading", {})
     texts = told.get("na_values", []) if isinstance(told, Mapping) else None
     marks = [told[name] for name in MARKS if name in told] if isinstance(told, Mapping) else []
@@ -64,6 +68,8 @@ def as_when_fitted(options: dict[str, Any], manifest: Mapping[str, Any]) -> dict
     before: dict[str, Any] = {**{name: told.get(name) for name in MARKS}, "na_values": tuple(texts) or None}
     if options["decimal"] == before["thousands"]:
         before["thousands"] = None  # a table written the other way
+    if options["thousands"] == before["decimal"]:
+        before["decimal"] = None
     return {**options, **{name: value for name, value in before.items() if options[name] is None}}
 
 

@@ -110,11 +110,12 @@ class AsPlanned:
         """Nothing to do: the plan says it."""
 
     def forget(self, stack: int) -> None:
-        """Nothing to forget but where a search was ended early."""
+        """What was decided for a stack that failed is of no use."""
         self.moves.pop(stack, None)
 
-    def seconds_left(self) -> None:
+    def seconds_left(self) -> float | None:
         """Nobody knows."""
+        return None
 
     def after(self, stack: int, epoch: int) -> int | None:
         """No other last epoch."""
@@ -130,7 +131,7 @@ class _Stack:
     settled: int | None = None
 
 
-class ByClock:
+class ByClock(AsPlanned):
     """Stacks end at a deadline.
 
     From progress `SETTLED` on, what is left of each stack's schedule is spread over as many epochs as the time left
@@ -158,9 +159,8 @@ class ByClock:
     shares = False
 
     def __init__(self, deadline: float) -> None:
+        super().__init__()
         self.deadline = deadline
-        self.moves: Moves = {}
-        self.skipped: list[int] = []
         self._stacks: dict[int, _Stack] = {}
 
     def take_up(self, stack: int, moves: Sequence[Sequence[int]]) -> None:
@@ -176,10 +176,6 @@ class ByClock:
             share = (place // at_once + 1) / turns
             deadline = now + share * max(0.0, self.deadline - now)
             self._stacks[stack] = _Stack(Timeline(epochs), max(epochs, most), deadline)
-
-    def forget(self, stack: int) -> None:
-        """What was decided for a stack that failed is of no use."""
-        self.moves.pop(stack, None)
 
     def seconds_left(self) -> float:
         """The time until the deadline."""
@@ -215,7 +211,7 @@ class ByClock:
         return timeline.last if abs(last - timeline.last) <= 0.04 * (timeline.last - epoch) else max(last, epoch)
 
 
-class AsBefore:
+class AsBefore(AsPlanned):
     """Stacks end where an earlier search ended them; no clock is looked at.
 
     Parameters
@@ -233,20 +229,12 @@ class AsBefore:
     def __init__(
         self, moves: Mapping[int, Sequence[tuple[int, int]]], skipped: Sequence[int] = (), shares: bool = False
     ) -> None:
-        self.moves: Moves = {stack: [(epoch, last) for epoch, last in own] for stack, own in moves.items()}
+        super().__init__()
+        self.moves = {stack: [(epoch, last) for epoch, last in own] for stack, own in moves.items()}
         self.skipped, self.shares = list(skipped), shares
-
-    def begin(self, stacks: Sequence[tuple[int, int, int]], at_once: int) -> None:
-        """Nothing to do: all is known."""
-
-    def take_up(self, stack: int, moves: Sequence[Sequence[int]]) -> None:
-        """Nothing to do: all is known."""
 
     def forget(self, stack: int) -> None:
         """The earlier search knew it already: what is noted is of the candidates one by one."""
-
-    def seconds_left(self) -> None:
-        """Nobody knows."""
 
     def after(self, stack: int, epoch: int) -> int | None:
         """What was decided after this epoch."""

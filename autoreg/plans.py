@@ -6,11 +6,11 @@ With it the same search can be run again, without its strategy being asked and w
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from autoreg.errors import ModelFileError, OptionError
-from autoreg.manifest import as_json, has_label, is_count, is_object, is_text, read_field
+from autoreg.manifest import as_json, has_label, is_count, is_object, is_texts, is_whole, read_field
 from autoreg.pace import AsBefore, Moves
 from autoreg.results import CandidateResult
 from autoreg.space import Candidate, Space
@@ -38,6 +38,8 @@ class RanPlan:
         Whether it was.
     keeps_folds : bool
         Whether the folds' members were kept where what was chosen should have been fitted on all rows.
+    seed : int or None
+        The search's, which a model keeps beside its plan.
 
     Examples
     --------
@@ -56,6 +58,7 @@ class RanPlan:
     skipped: list[int] = field(default_factory=list)
     ended_early: bool = False
     keeps_folds: bool = False
+    seed: int | None = None
 
     @property
     def pace(self) -> AsBefore:
@@ -100,7 +103,7 @@ class RanPlan:
         moves = read_field(data, "moves", _is_moves, "pairs of epochs by stack")
         return cls(
             [[Candidate(parameters) for parameters in one] for one in rounds],
-            read_field(data, "companions", lambda v: isinstance(v, list) and all(map(is_text, v)), "a list of names"),
+            read_field(data, "companions", is_texts, "a list of names"),
             read_field(data, "precision", lambda v: v in ("float32", "bfloat16"), "float32 or bfloat16"),
             {stack: [(epoch, last) for epoch, last in own] for stack, own in moves},
             read_field(data, "time_limit", lambda v: v is None or isinstance(v, (int, float)), "a number of seconds"),
@@ -116,11 +119,12 @@ def plan_of(manifest: Mapping[str, Any]) -> RanPlan:
     Raises
     ------
     ModelFileError
-        When it holds none, as that of a single network.
+        When it holds none, as that of a single network, or a damaged one.
     """
     if manifest.get("plan") is None:
         raise ModelFileError("the model holds no plan to repeat: it is a single network, or of an older version")
-    return RanPlan.from_json(manifest["plan"])
+    plan = RanPlan.from_json(manifest["plan"])
+    return replace(plan, seed=read_field(manifest, "seed", is_whole, "a whole number"))
 
 
 def _is_rounds(value: Any) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 import sys
 import threading
 import traceback
@@ -27,6 +26,7 @@ from autoreg.installed import (
     OURS,
     allowed_distributions,
     installed,
+    is_on,
     named_when_slow,
     normalized,
     owner_of,
@@ -51,7 +51,7 @@ _HOOK_OF = {
 
 
 @dataclass(frozen=True)
-class Problem:
+class PluginProblem:
     """A plugin that could not be used, and why."""
 
     owner: Owner
@@ -65,13 +65,13 @@ class Plugins:
     ----------
     registry : Registry
     owners : list of Owner
-    problems : list of Problem
+    problems : list of PluginProblem
     """
 
     def __init__(self) -> None:
         self.registry = Registry()
         self.owners: list[Owner] = []
-        self.problems: list[Problem] = []
+        self.problems: list[PluginProblem] = []
         self.manager = _new_manager()
         self._called: dict[Owner, str] = {}
         self.files: dict[Owner, Path] = {}
@@ -207,9 +207,9 @@ class Plugins:
             self.manager.unregister(name=self._called.pop(owner))
 
     def _report(self, owner: Owner, error: BaseException) -> None:
-        if os.environ.get("AUTOREG_DEBUG", "") not in ("", "0"):
+        if is_on("AUTOREG_DEBUG"):
             traceback.print_exception(error)
-        self.problems.append(Problem(owner, one_line(error)))
+        self.problems.append(PluginProblem(owner, one_line(error)))
         text = f"plugin '{owner.plugin}' ({owner}) is left out: {self.problems[-1].reason}"
         warnings.warn(text, PluginLoadWarning, stacklevel=3)
 

@@ -71,6 +71,10 @@ class Problem:
             )
         return self._statistics[fold]
 
+    def weight_of(self, rows: NDArray[np.int64]) -> Floats | None:
+        """Weights of some rows; None where all count alike."""
+        return None if self.sample_weight is None else self.sample_weight[rows]
+
     def target_scale(self, fold: int, log: bool = False) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the fold's training targets, (O,) each; spread 1 for a constant target.
 
@@ -88,7 +92,7 @@ class Problem:
         if log and not (self.y > 0).all():
             raise OptionError(f"target_scaling='log' needs targets above 0, and the least is {self.y.min():g}")
         rows = self.folds[fold].train
-        weight = None if self.sample_weight is None else self.sample_weight[rows]
+        weight = self.weight_of(rows)
         # scaled first: the squares of targets near 1e200 would overflow
         own = np.log(self.y[rows]) if log else self.y[rows]
         size = np.abs(own).max(axis=0)

@@ -89,7 +89,7 @@ def results_from_json(manifest: Mapping[str, Any]) -> SearchResults:
     ModelFileError
         When they are not of the form that `results_to_json` writes.
     """
-    n_folds = read_field(manifest, "n_folds", is_count, "a number of folds")
+    n_folds = read_field(manifest, "n_folds", lambda value: is_count(value) and value > 0, "a number of folds")
     leaderboard = read_field(manifest, "leaderboard", lambda value: isinstance(value, list), "a list")
     rows = sorted((_result(data, n_folds) for data in leaderboard), key=lambda result: result.index)
     candidates = tuple(row for row in rows if row.candidate is not None)
@@ -173,7 +173,7 @@ def estimator_from_json(estimator: Any, data: Any, model: FittedModel) -> None:
     allowed = (1, 2) if n_targets == 1 else (2,)
     y_ndim = read_field(data, "y_ndim", lambda value: is_count(value) and value in allowed, "that of its targets")
     y_dtype = read_field(data, "y_dtype", lambda value: value in ("float32", "float64"), "float32 or float64")
-    estimator.set_params(**{k: v for k, v in given.items() if k in known and not has_label(v)})
+    estimator.set_params(**{k: v for k, v in given.items() if k in known and k != "run_dir" and not has_label(v)})
     estimator.model_ = model
     estimator.n_features_in_ = n_features
     if named:
@@ -181,10 +181,14 @@ def estimator_from_json(estimator: Any, data: Any, model: FittedModel) -> None:
     estimator._y_ndim, estimator._y_dtype = y_ndim, np.dtype(y_dtype)
     estimator.n_outputs_ = n_targets
     if name == "AutoRegressor":
-        estimator.results_ = results_from_json(model.manifest)
-        best = estimator.results_.best
-        estimator.n_splits_ = estimator.results_.n_folds
-        estimator.cv_results_ = cv_results(estimator.results_)
-        estimator.best_index_, estimator.best_score_ = best.index, best.score
-        estimator.ensemble_score_ = estimator.results_.chosen.score
-        estimator.best_params_ = dict(best.candidate.parameters if best.candidate and not best.failure else {})
+        results = results_from_json(model.manifest)
+        note_results(estimator, results, None if results.best.failure else results.best)
+
+
+def note_results(estimator: Any, results: SearchResults, best: CandidateResult | None) -> None:
+    """Give an estimator what its search found; `best` is None where no network could be trained."""
+    estimator.results_, estimator.n_splits_ = results, results.n_folds
+    estimator.cv_results_, estimator.ensemble_score_ = cv_results(results), results.chosen.score
+    estimator.best_index_ = best.index if best else 0
+    estimator.best_score_ = best.score if best else float("nan")
+    estimator.best_params_ = dict(best.candidate.parameters) if best and best.candidate else {}

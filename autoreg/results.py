@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -185,3 +185,6 @@ class Progress:
     candidates_left: int = 0
     best: float = float("nan")
     seconds_left: float = float("nan")
+
+
+OnProgress = Callable[[Progress], None]

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
-from autoreg.errors import OptionError, SearchError, unknown
+from autoreg.errors import AutoregError, ContractError, OptionError, SearchError, unknown
+from autoreg.grouping import recipe_of
 from autoreg.guards import Asked
 from autoreg.identity import data_of
 from autoreg.journal import Unkept
@@ -18,17 +19,12 @@ from autoreg.plans import RanPlan
 from autoreg.plugins import registry
 from autoreg.problem import Problem
 from autoreg.registry import option_names
-from autoreg.results import Progress, SearchPlan
+from autoreg.results import OnProgress, SearchPlan
 from autoreg.search import Evaluated, evaluate, seconds_for
-from autoreg.space import PARTS, Candidate, Space, Time, as_dimensions, short
+from autoreg.space import NAME_LISTS, PARTS, Candidate, Space, Time, as_dimensions, short
 from autoreg.stopping import Stop
 from autoreg.targets import is_skewed
 from autoreg.threads import at_once
-
-NAME_LISTS = {
-    "encodings": "encoding", "networks": "network", "activations": "activation",
-    "optimizers": "optimizer", "losses": "loss",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,7 +71,7 @@ class Rounds:
 
     Parameters
     ----------
-    strategy : function
+    strategy : Asked
     stop : function or None
         The strategy's.
     problem : Problem
@@ -90,7 +86,7 @@ class Rounds:
 
     def __init__(
         self,
-        strategy: Callable[..., list[Candidate]],
+        strategy: Asked,
         stop: Callable[..., bool] | None,
         problem: Problem,
         estimator: Any,
@@ -104,9 +100,28 @@ class Rounds:
         self.pace: Pace = again.pace if again else AsPlanned()
         if limit is not None:
             self.pace = ByClock(limit.networks_until)
+        self.space = space_of(estimator, problem)
         self._proposed: list[list[Candidate]] = []
 
-    def run(self, on_progress: Callable[[Progress], None] | None, watch: Watch, plan: SearchPlan) -> list[Evaluated]:
+    def check_first(self) -> None:
+        """Refuse options that do not go with the data before anything is trained.
+
+        A strategy of ours may be asked twice; a stranger's is not.
+
+        Raises
+        ------
+        AutoregError
+        """
+        if not self.strategy.ours:
+            return
+        for candidate in self.strategy(self.space, (), self.estimator.n_candidates, self.problem.seed):
+            try:
+                recipe_of(candidate, self.problem)
+            except (Exception, SystemExit) as error:  # of a stranger's part: this candidate's failure, once it is built
+                if isinstance(error, AutoregError) and not isinstance(error, ContractError):
+                    raise
+
+    def run(self, on_progress: OnProgress | None, watch: Watch, plan: SearchPlan) -> list[Evaluated]:
         """Train what the strategy proposes.
 
         Raises
@@ -114,7 +129,7 @@ class Rounds:
         SearchError
             When it proposes nothing at all.
         """
-        space, jobs = space_of(self.estimator, self.problem), self.problem.at_once(self.estimator.n_jobs)
+        space, jobs = self.space, self.problem.at_once(self.estimator.n_jobs)
         done: list[Evaluated] = []
         while not self.asked():
             results = tuple(item.result for item in done)
@@ -147,9 +162,7 @@ class Rounds:
         return RanPlan(self._proposed, companions, precision, self.pace.moves, seconds, self.pace.skipped, early)
 
 
-def strategy_of(
-    estimator: Any, again: RanPlan | None = None
-) -> tuple[Callable[..., list[Candidate]], Mapping[str, Any]]:
+def strategy_of(estimator: Any, again: RanPlan | None = None) -> tuple[Asked, Mapping[str, Any]]:
     """The strategy's function with its options, and what it says of itself; of a plan to repeat, what it proposed."""
     value, options = estimator.strategy, estimator.strategy_options or {}
     if not isinstance(options, Mapping):

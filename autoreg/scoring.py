@@ -148,7 +148,7 @@ class Metric:
             return float("nan")
         if self.name == DEFAULT:
             # the search asks this thousands of times; scikit-learn's checks would take longer than the sum
-            return -float(np.sqrt(np.average((y - prediction) ** 2, axis=0, weights=sample_weight)).mean())
+            return -root_mean_squared_error(y, prediction, sample_weight)
         one = y.shape[1] == 1
         truth, guess = (y[:, 0], prediction[:, 0]) if one else (y, prediction)
         weights = {"sample_weight": sample_weight} if self.takes_weights and sample_weight is not None else {}
@@ -229,6 +229,17 @@ def _negative_root(squares: Floats) -> Floats:
 
 def _negative(squares: Floats) -> Floats:
     return -squares.mean(axis=-1)
+
+
+def root_mean_squared_error(y: Floats, prediction: Floats, sample_weight: Floats | None = None) -> float:
+    """The mean over the targets, the second axis.
+
+    Examples
+    --------
+    >>> root_mean_squared_error(np.array([[1.0], [2.0]]), np.array([[1.0], [4.0]]), np.array([3.0, 1.0]))
+    1.0
+    """
+    return float(np.sqrt(np.average((y - prediction) ** 2, axis=0, weights=sample_weight)).mean())
 
 
 def as_metric(scoring: str | Callable[..., float] | None) -> Metric:

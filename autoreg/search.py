@@ -16,7 +16,7 @@ from torch import Tensor
 
 from autoreg.arithmetic import fast_products
 from autoreg.errors import AutoregError, ContractError, SearchError, named_line
-from autoreg.grouping import Built, Stop, build, by_names, lengths_of, spec_of, stacks_of, work_of
+from autoreg.grouping import Built, StopRule, build, by_names, lengths_of, spec_of, stacks_of, work_of
 from autoreg.guards import blame, check_finite, check_rebuilt, strangers
 from autoreg.heldout import held_out, out_of_fold, set_right
 from autoreg.journal import Unkept
@@ -27,12 +27,12 @@ from autoreg.parts import Recipe
 from autoreg.problem import AllRows, Problem
 from autoreg.processes import Ask, Forks, Stopped, may_fork
 from autoreg.recall import is_kept, keep, recalled
-from autoreg.results import CandidateResult
+from autoreg.results import CandidateResult, OnProgress
 from autoreg.space import Candidate
 from autoreg.specs import CandidateOutcome, OnEpoch, StackSpec
 from autoreg.stacking import signature
 from autoreg.threads import at_once, one_thread, side_by_side
-from autoreg.tracking import OnProgress, Tracker, seconds_per_epoch
+from autoreg.tracking import Tracker, seconds_per_epoch
 from autoreg.training import train_stack
 
 WORTH_FORKS = 2e9
@@ -125,7 +125,7 @@ def evaluate(
     first_index: int = 0,
     on_progress: OnProgress | None = None,
     n_jobs: int | None = None,
-    stop: Stop | None = None,
+    stop: StopRule | None = None,
     on_ended: OnEnded | None = None,
     pace: Pace | None = None,
     journal: Unkept | None = None,
@@ -211,7 +211,7 @@ class _Training:
 
     stacks: Sequence[list[Built]]
     problem: Problem
-    stop: Stop | None
+    stop: StopRule | None
     pace: Pace
     journal: Unkept
     enough: Callable[[], bool]

@@ -20,7 +20,7 @@ from autoreg.errors import SearchError
 from autoreg.modelparts import CHUNK, ModelPart, padded
 from autoreg.problem import AllRows, Problem
 from autoreg.results import CandidateResult, SearchResults
-from autoreg.scoring import as_metric
+from autoreg.scoring import root_mean_squared_error
 from autoreg.search import Evaluated, best_of
 from autoreg.threads import side_by_side
 
@@ -151,21 +151,21 @@ def _averaged(
     if not usable or len(rows) < 2 or (len(usable) < 2 and not alone):
         return None, {}
     predictions = np.stack([item.oof for item in usable if item.oof is not None])
-    score, weight = problem.metric.score, problem.sample_weight
-    of_squares = problem.metric.of_squares
-    found, scores, weights = cross_fitted(predictions, problem.y, weight, score, held_out, steps, of_squares)
+    score, of_squares = problem.metric.score, problem.metric.of_squares
+    found, scores, weights = cross_fitted(
+        predictions, problem.y, problem.sample_weight, score, held_out, steps, of_squares
+    )
     if steps == 1:  # one it shall be, and each part may have its own
-        own = None if weight is None else weight[rows]
-        weights = greedy_weights(predictions[:, rows], problem.y[rows], own, score, steps, of_squares)
+        own = predictions[:, rows], problem.y[rows], problem.weight_of(rows)
+        weights = greedy_weights(*own, score, steps, of_squares)
     if np.count_nonzero(weights) < 2 and not alone:
         return None, {}
-    rmse = as_metric(None).score
     chosen = {item.result.index: float(w) for item, w in zip(usable, weights, strict=True) if w > 0}
     row = CandidateResult(
         index, None, _name([item.result for item in usable if item.result.index in chosen]), tuple(scores),
         tuple(
-            -rmse(problem.y[part], own, None if weight is None else weight[part])
-            for part, own in zip(held_out, found, strict=True)
+            root_mean_squared_error(problem.y[part], mean, problem.weight_of(part))
+            for part, mean in zip(held_out, found, strict=True)
         ),
         is_ensemble=True, facts={"weights": chosen},
     )  # fmt: skip
@@ -204,11 +204,7 @@ def compared(
     def again(row: CandidateResult, oof: Floats | None) -> CandidateResult:
         if row.failure or oof is None:
             return row
-        weight = problem.sample_weight
-        score = [
-            problem.metric.score(problem.y[part], oof[part], None if weight is None else weight[part])
-            for part in held_out
-        ]
+        score = [problem.metric.score(problem.y[part], oof[part], problem.weight_of(part)) for part in held_out]
         return replace(row, scores=tuple(score))
 
     return replace(

@@ -38,6 +38,19 @@ DEFAULTS: dict[str, Any] = {
 COMPANIONS = "include"
 """What is done with companions when nothing is said, on the command line as in Python."""
 
+N_FOLDS = 5
+"""Of the cross-validation, when nothing is said."""
+
+EFFORTS = ("quick", "balanced", "thorough")
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+NAME_LISTS = {
+    "encodings": "encoding", "networks": "network", "activations": "activation",
+    "optimizers": "optimizer", "losses": "loss",
+}  # fmt: skip
+"""`AutoRegressor`'s lists of names, and the parameter that each is searched as."""
+
 SEED = "random_state"
 """The one parameter that a candidate may have and has no default here: the search's own takes its place."""
 

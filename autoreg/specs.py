@@ -106,8 +106,6 @@ class CandidateOutcome:
         Each member's parameters and buffers at the chosen epoch.
     predictions : list of array, each (V, O) float64
         Of each member's validation rows, at the chosen epoch.
-    scores : list of float
-        Each member's.
     pruned : int
         The epoch after which `stop` or a rung took it out; 0 when none did.
     """
@@ -117,7 +115,6 @@ class CandidateOutcome:
     score: float = -np.inf
     states: list[dict[str, Tensor]] = field(default_factory=list)
     predictions: list[NDArray[np.float64]] = field(default_factory=list)
-    scores: list[float] = field(default_factory=list)
     curve: list[float] = field(default_factory=list)
     train_curve: list[float] = field(default_factory=list)
     seconds: float = 0.0

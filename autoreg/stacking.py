@@ -101,6 +101,8 @@ def drawing(seed: int, device: torch.device | None = None) -> Iterator[None]:
     device : torch.device, optional
         A GPU that has a generator of its own.
 
+    Examples
+    --------
     >>> before = torch.get_rng_state()
     >>> with drawing(0):
     ...     _ = torch.rand(1)

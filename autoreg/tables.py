@@ -274,7 +274,7 @@ def _infer_all(
         remarks += own
     for reason, why in REASONS.items():
         ignored = [column.name for column in columns if column.reason == reason]
-        if ignored and reason != "asked":
+        if ignored:
             what = "column" if len(ignored) == 1 else f"{len(ignored)} columns"
             remarks.append(Remark(f"{what} {why}, ignored: {some(ignored)}", warns=reason != "constant"))
     return columns, remarks

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,22 +9,19 @@ from typing import Any
 import pluggy
 
 from autoreg.errors import one_line
+from autoreg.installed import is_on
 
 
 def trace(text: str) -> None:
     """Tell something, where it is wanted."""
-    if _wanted():
+    if is_on("AUTOREG_TRACE_PLUGINS"):
         print(f"autoreg: {text}", file=sys.stderr, flush=True)
 
 
 def trace_calls(manager: pluggy.PluginManager) -> None:
     """Tell of every hook call of a manager, where it is wanted: the plugin, the hook, its arguments, its error."""
-    if _wanted():
+    if is_on("AUTOREG_TRACE_PLUGINS"):
         manager.add_hookcall_monitoring(_before, _after)
-
-
-def _wanted() -> bool:
-    return os.environ.get("AUTOREG_TRACE_PLUGINS", "") not in ("", "0")
 
 
 def _before(hook: str, implementations: Sequence[Any], arguments: Mapping[str, Any]) -> None:

@@ -9,12 +9,10 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 
 from autoreg.inputs import Data
-from autoreg.results import Progress
+from autoreg.results import OnProgress, Progress
 from autoreg.specs import CandidateOutcome, StackSpec
 from autoreg.threads import at_once
 from autoreg.training import StackRun
-
-OnProgress = Callable[[Progress], None]
 
 
 class Tracker:

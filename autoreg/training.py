@@ -198,24 +198,14 @@ class StackRun:
             mean = float(np.mean([scores[m] for m in places]))
             if scored:
                 outcome.curve.append(mean if np.isfinite(mean) else math.nan)
-            if not all(finite[m] for m in places):
-                outcome.failure = f"not finite in epoch {epoch}: a smaller learning rate may help"
-            elif scored and mean == -math.inf and not self.spec.choose_epoch:
-                outcome.failure = (
-                    f"epoch {epoch} has predictions for which the metric has no value: "
-                    "a loss with a log link keeps them positive"
-                )
-            elif scored and not np.isfinite(mean) and mean != -math.inf:
-                outcome.failure = (
-                    f"score not finite in epoch {epoch}: a smaller learning rate, or more validation rows, may help"
-                )
+            outcome.failure = self._failure(epoch, all(finite[m] for m in places), mean if scored else 0.0)
             if outcome.failure:
                 leaving += places
                 continue
             better = mean > outcome.score
             if (scored and better and self.spec.choose_epoch) or (last and not (self.spec.choose_epoch and scored)):
                 outcome.epoch, outcome.score = epoch, mean
-                self._note(outcome, places, predictions, scores)
+                self._note(outcome, places, predictions)
             elif self._is_out_of_patience(epoch - outcome.epoch, outcome.epoch):
                 leaving += places
                 continue
@@ -226,6 +216,19 @@ class StackRun:
             leaving += self._weakest(epoch, set(leaving))
         if leaving:
             self._leave(set(leaving))
+
+    def _failure(self, epoch: int, finite: bool, score: float) -> str:
+        """Why a candidate cannot go on; empty where it can."""
+        if not finite:
+            return f"not finite in epoch {epoch}: a smaller learning rate may help"
+        if score == -math.inf and not self.spec.choose_epoch:
+            return (
+                f"epoch {epoch} has predictions for which the metric has no value: "
+                "a loss with a log link keeps them positive"
+            )
+        if not np.isfinite(score) and score != -math.inf:
+            return f"score not finite in epoch {epoch}: a smaller learning rate, or more validation rows, may help"
+        return ""
 
     def _is_out_of_patience(self, waited: int, best: int) -> bool:
         patience = self.spec.patience
@@ -252,10 +255,10 @@ class StackRun:
         if unnoted:
             # all epochs should have run, and the last one have counted: this is the last one now
             scored = len(self.members[0].valid) > 0
-            predictions, scores = self._score() if scored else (None, [float("nan")] * len(self.members))
+            predictions = self._score()[0] if scored else None
             for candidate, places in unnoted.items():
                 self.outcomes[candidate].epoch = epoch
-                self._note(self.outcomes[candidate], places, predictions, scores)
+                self._note(self.outcomes[candidate], places, predictions)
         self.timeline.last = epoch
 
     def _places(self) -> dict[int, list[int]]:
@@ -309,14 +312,12 @@ class StackRun:
         outcome: CandidateOutcome,
         places: list[int],
         predictions: list[NDArray[np.float64]] | None,
-        scores: list[float],
     ) -> None:
-        """Keep a candidate's weights, predictions and scores of now."""
+        """Keep a candidate's weights and predictions of now."""
         before = self._use_averaged()
         outcome.snapshot = Snapshot(self.stack, places, self.store)
         if before is not None:
             self.store.load(before)
-        outcome.scores = [scores[m] for m in places]
         outcome.predictions = [predictions[m] for m in places] if predictions is not None else []
 
     def _leave(self, leaving: set[int]) -> None:

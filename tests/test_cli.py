@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -18,7 +19,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
-from autoreg import AutoRegressor, __version__, hookimpl
+from autoreg import AutoRegressor, NeuralRegressor, __version__, hookimpl, load
 from autoreg.cli import autoreg
 from autoreg.persistence import read_manifest
 from autoreg.plugins import Plugins, installed, load_plugins
@@ -302,6 +303,32 @@ def test_a_second_table_to_score_on(houses: pd.DataFrame, tmp_path: Path) -> Non
         "n_rows": 30,
         "targets": [{"target": "price", **{k: pytest.approx(ours[k]) for k in ("rmse", "mae", "r2")}}],
     }
+
+
+def test_a_second_table_that_does_not_fit_costs_its_scores_alone(houses: pd.DataFrame, tmp_path: Path) -> None:
+    houses[:90].to_csv(tmp_path / "a.csv", index=False)
+    houses[90:].drop(columns="area").to_csv(tmp_path / "b.csv", index=False)
+    output = tmp_path / "m.safetensors"
+    args = ["fit", tmp_path / "a.csv", "--target", "price", "--valid", tmp_path / "b.csv", "-o", output, *CHEAP]
+    done = CliRunner().invoke(autoreg, [str(word) for word in args])
+    assert done.exit_code == 2
+    assert f"Saved {output}, without scores on the rows kept out." in done.stderr
+    assert "'area'" in done.stderr.splitlines()[-1]
+    assert run("predict", output, tmp_path / "a.csv").stdout.startswith("price")
+
+
+def test_columns_of_a_model_without_names_are_taken_by_place(tmp_path: Path) -> None:
+    X = np.arange(20.0).reshape(10, 2)
+    NeuralRegressor(max_epochs=1).fit(X, X[:, 0]).save(tmp_path / "m.safetensors")
+    pd.DataFrame(X, columns=["a", "b"]).to_csv(tmp_path / "t.csv", index=False)
+    err = run("predict", tmp_path / "m.safetensors", tmp_path / "t.csv").stderr
+    assert "columns without names" in err
+    assert "not used" not in err
+    pd.DataFrame(X, columns=["x1", "x0"]).assign(z=1).to_csv(tmp_path / "t.csv", index=False)
+    done = run("predict", tmp_path / "m.safetensors", tmp_path / "t.csv", "--keep", "z")
+    assert done.stderr == ""
+    expected = load(tmp_path / "m.safetensors").predict(X[:, ::-1])
+    assert np.array_equal(pd.read_csv(io.StringIO(done.stdout)).iloc[:, 1], expected)
 
 
 def test_held_out_companions_are_fitted_on_all_training_rows(houses: pd.DataFrame, tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_all_run_on_numbers_and_codes(registry: Registry, n_outputs: int, weight
     folds = make_folds(None, 120, random_state=0)
     told: list[Progress] = []
     results, oof = evaluate(
-        built_in(registry), **data, sample_weight=weight, folds=folds, scorer_fn=negative_rmse, on_progress=told.append
+        built_in(registry), **data, sample_weight=weight, folds=folds, score=negative_rmse, on_progress=told.append
     )
     assert [result.name for result in results] == list(NAMES)
     assert [result.failure for result in results] == [""] * len(NAMES)
@@ -83,7 +83,7 @@ def test_all_run_on_numbers_and_codes(registry: Registry, n_outputs: int, weight
 def test_the_mean_knows_the_training_rows_only(registry: Registry) -> None:
     data, folds = table(), make_folds(3, 120)
     weight = np.random.default_rng(1).uniform(0.1, 2, 120)
-    _, oof = evaluate(built_in(registry)[:1], **data, sample_weight=weight, folds=folds, scorer_fn=negative_rmse)
+    _, oof = evaluate(built_in(registry)[:1], **data, sample_weight=weight, folds=folds, score=negative_rmse)
     for fold in folds:
         expected = np.average(data["y"][fold.train, 0], weights=weight[fold.train])
         assert oof["mean"][fold.valid] == pytest.approx(expected)
@@ -158,7 +158,7 @@ def test_ridge_is_scikit_learn_s(registry: Registry) -> None:
 def test_tables_of_any_shape(registry: Registry, n: int, n_numbers: int, n_codes: tuple[int, ...]) -> None:
     data, folds = table(n, n_numbers, n_codes), make_folds(2, n)
     entries = built_in(registry)[:2] if n_numbers > 100 else built_in(registry)
-    results, _ = evaluate(entries, **data, sample_weight=None, folds=folds, scorer_fn=negative_rmse)
+    results, _ = evaluate(entries, **data, sample_weight=None, folds=folds, score=negative_rmse)
     assert [result.failure for result in results] == [""] * len(entries)
     assert np.isfinite([result.score for result in results]).all()
 
@@ -197,7 +197,7 @@ def test_a_failing_companion_is_a_failed_row(registry: Registry) -> None:
     makers = {"raises": Raises, "nan": Nan, "wide": Wide}
     entries = [entry(name, lambda layout, random_state, make=make: make()) for name, make in makers.items()]
     entries += [entry("broken", broken), registry.get("companion", "mean")]
-    results, oof = evaluate(entries, **table(), sample_weight=None, folds=make_folds(2, 120), scorer_fn=negative_rmse)
+    results, oof = evaluate(entries, **table(), sample_weight=None, folds=make_folds(2, 120), score=negative_rmse)
     reasons = {result.name: result.failure for result in results}
     assert reasons["raises"] == "RuntimeError: no licence (companion 'raises' is from mine)"
     assert "NaN" in reasons["nan"]
@@ -212,9 +212,7 @@ def test_a_scorer_that_cannot_score_is_a_failed_row(registry: Registry) -> None:
     def scorer(y: Any, prediction: Any, weight: Any) -> float:
         raise ValueError("negative values")
 
-    results, _ = evaluate(
-        built_in(registry)[:1], **table(), sample_weight=None, folds=make_folds(2, 120), scorer_fn=scorer
-    )
+    results, _ = evaluate(built_in(registry)[:1], **table(), sample_weight=None, folds=make_folds(2, 120), score=scorer)
     assert results[0].failure == "ValueError: negative values"
 
 
@@ -226,7 +224,7 @@ def test_a_companion_without_weights_is_fitted_without() -> None:
     results, _ = evaluate(
         [entry("plain", lambda layout, random_state: Plain())],
         **table(n_numbers=0, n_codes=(4,)), sample_weight=np.ones(120), folds=make_folds(2, 120),
-        scorer_fn=negative_rmse,
+        score=negative_rmse,
     )  # fmt: skip
     assert results[0].failure == ""
 
@@ -235,7 +233,7 @@ def test_rows_held_out_twice_are_averaged_and_never_are_nan(registry: Registry) 
     data = table(20)
     rows = np.arange(20)
     folds = [Fold(rows[:10], rows[10:15]), Fold(rows[:5], rows[10:12])]
-    _, oof = evaluate(built_in(registry)[:1], **data, sample_weight=None, folds=folds, scorer_fn=negative_rmse)
+    _, oof = evaluate(built_in(registry)[:1], **data, sample_weight=None, folds=folds, score=negative_rmse)
     first, second = data["y"][:10].mean(), data["y"][:5].mean()
     assert oof["mean"][10:15, 0] == pytest.approx([(first + second) / 2] * 2 + [first] * 3)
     assert np.isnan(oof["mean"][15:]).all()
@@ -245,9 +243,7 @@ def test_the_table_is_not_changed(registry: Registry) -> None:
     data = table()
     for name in ("numbers", "codes", "y"):
         data[name].setflags(write=False)
-    results, _ = evaluate(
-        built_in(registry), **data, sample_weight=None, folds=make_folds(2, 120), scorer_fn=negative_rmse
-    )
+    results, _ = evaluate(built_in(registry), **data, sample_weight=None, folds=make_folds(2, 120), score=negative_rmse)
     assert [result.failure for result in results] == [""] * len(NAMES)
 
 

@@ -18,6 +18,7 @@ from scipy import sparse, stats
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.ensemble import BaggingRegressor
+from sklearn.exceptions import NotFittedError
 from sklearn.inspection import permutation_importance
 from sklearn.metrics import make_scorer, mean_absolute_error
 from sklearn.model_selection import (
@@ -484,6 +485,25 @@ def test_the_best_estimator_is_a_regressor_of_its_own(table):
     assert len(best.loss_curve_) == best.n_iter_ == 10
     again = clone(best).fit(X, y)
     assert again.score(X, y) == pytest.approx(best.score(X, y), abs=0.2)
+    assert not {"leaderboard", "plan", "verdict"} & set(best.model_.manifest)
+
+
+def test_columns_of_one_name_that_no_feature_has_are_not_looked_at(table):
+    X, y = table
+    model = NeuralRegressor(max_epochs=1).fit(X, y)
+    more = pd.concat([X, pd.DataFrame({"day": ["a"] * len(X)}), pd.DataFrame({"day": ["b"] * len(X)})], axis=1)
+    assert np.array_equal(model.predict(more), model.predict(X))
+    with pytest.raises(DataError, match="'a'"):
+        model.predict(pd.concat([more, X["a"]], axis=1))
+
+
+def test_what_a_fit_without_a_result_leaves(table):
+    X, y = table
+    model = search()
+    with pytest.raises(AutoregError):
+        model.set_params(space={"learning_rate": [-1.0]}).fit(X, y)
+    with pytest.raises(NotFittedError):
+        model.predict(X)
 
 
 def test_the_ensemble_has_a_score_of_its_own(table):

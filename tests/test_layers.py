@@ -21,7 +21,7 @@ PACKAGE = Path(autoreg.__file__).parent
 FLOORS: dict[int, str] = {
     7: "__main__ cli cli_check cli_fit cli_plugins completion commands console options",
     6: "arguments auto base estimators fitting neural plans recording report rounds scaffold testing",
-    5: "blueprints builtins companion_blueprints describe manifest model modelformat persistence",
+    5: "blueprints budget builtins companion_blueprints describe manifest model modelformat persistence",
     4: "companions ensemble grouping guards heldout identity journal limits lossparts modelparts pace parts problem "
     "recall records scoring search selection tracking",
     3: "arithmetic batches chains inputs member parameters processes schedules specs stacking stopping threads "

@@ -519,7 +519,10 @@ def test_an_encoding_that_draws_its_buffers_is_each_members_own(table: Table) ->
     folds = list(KFold(3).split(X))
     found = AutoRegressor(two_rates, cv=folds, ensemble=False, companions=None, random_state=0, verbose=0).fit(X, y)
     assert found.best_index_ == 1
-    members = found.model_.predict_members(as_frame(X))
-    for k, (_, valid) in enumerate(folds):
-        error = float(np.sqrt(np.mean((members[k, valid, 0] - y[valid]) ** 2)))
+    coded = found.schema_.encode(as_frame(X))
+    members = [*found.to_torch().members]  # type: ignore[misc]
+    for member, (k, (_, valid)) in zip(members, enumerate(folds), strict=True):
+        with torch.no_grad():
+            prediction = member(torch.from_numpy(coded.numbers[valid]), torch.from_numpy(coded.codes[valid]).long())
+        error = float(np.sqrt(np.mean((prediction[:, 0].numpy() - y[valid]) ** 2)))
         assert error == pytest.approx(found.results_.best.rmse[k], rel=1e-4)

@@ -21,6 +21,7 @@ from autoreg.errors import ModelFileError, PluginVersionWarning
 from autoreg.persistence import read_model
 from autoreg.plugins import load_plugins
 from autoreg.registry import Owner
+from autoreg.space import Candidate
 
 SNAKE = Path(__file__).parent.parent / "plugins" / "autoreg-snake"
 
@@ -176,6 +177,15 @@ def test_a_loss_that_is_not_needed_needs_no_notice(table: Any, offer: Any, tmp_p
     gone = {"name": "gone", "plugin": "gone", "distribution": "autoreg-gone", "version": "1.0"}
     manifest["members"][0]["owners"].update(loss=gone, activation=manifest["members"][0]["owners"]["activation"])
     assert notices((manifest, tensors), monkeypatch) == []
+
+
+def test_a_model_is_saved_again_without_its_loss_and_its_optimizer(table: Any, tmp_path: Path) -> None:
+    model = NeuralRegressor(max_epochs=1, random_state=0).fit(*table)
+    (part,) = model.model_.parts
+    part.candidate = Candidate({**part.candidate.parameters, "optimizer": "gone", "loss": "gone_too"})
+    model.save(tmp_path / "m.safetensors")
+    again = load(tmp_path / "m.safetensors")
+    assert np.array_equal(again.predict(table[0]), model.predict(table[0]))
 
 
 @pytest.mark.parametrize(

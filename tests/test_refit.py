@@ -101,6 +101,12 @@ def test_what_cannot_be_fitted_on_all_rows_keeps_its_folds(monkeypatch: pytest.M
     np.testing.assert_array_equal(again.predict(X), model.predict(X))
 
 
+def test_a_warning_says_that_there_was_no_time_to_fit_on_all_rows() -> None:
+    with pytest.warns(DataWarning, match="could not be fitted on all rows: there was no time left"):
+        model = search(cv=3, refit=True, time_limit=0.01).fit(X, Y)
+    assert {part.n_members for part in model.model_.parts} == {3}
+
+
 def test_ctrl_c_while_it_fits_on_all_rows_keeps_the_folds(monkeypatch: pytest.MonkeyPatch) -> None:
     real = Evaluated.on_all_rows
 

@@ -340,6 +340,14 @@ def test_card() -> None:
     assert schema_text(MANIFEST).splitlines()[1:] == ["size    number  1 to 2.5", "note: odd"]
 
 
+def test_what_a_stranger_wrote_commands_no_terminal() -> None:
+    odd = {**MANIFEST, "targets": ["rent\x1b]0;mine\x07"], "verdict": "\x1b[2Jnothing"}
+    odd["schema"] = {**MANIFEST["schema"], "notices": ["odd\x9b"]}
+    for text in (card(odd), schema_text(odd)):
+        assert all(letter.isprintable() or letter == "\n" for letter in text)
+    assert "rent\\x1b]0;mine\\x07" in card(odd)
+
+
 @pytest.mark.parametrize("value", [None, 1, "x", [], {}, [1], [{}], {"columns": 1}, {"n_rows": 1}, True, 1e400])
 @pytest.mark.parametrize("path", [(name,) for name in MANIFEST] + [
     ("schema", "columns"), ("schema", "notices"), ("schema", "columns", 0), ("schema", "columns", 0, "name"),

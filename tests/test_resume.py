@@ -135,6 +135,26 @@ def test_a_search_without_a_result_leaves_no_directory(table: list[str], tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("network__dept=2", "no option of network realmlp 'dept'"),
+        ("learning_rate=-1", "learning_rate=-1"),
+        ("target_scaling=log", "target_scaling"),
+        ("loss=poisson", "loss poisson needs targets at least 0"),
+    ],
+)
+def test_a_wrong_option_is_refused_before_companions_are_fitted(
+    wrong: str, message: str, table: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoreg.companions.fit_companion", no_training)
+    words = [word for word in table if word not in ("--run-dir", str(tmp_path / "run"))]
+    done = CliRunner().invoke(autoreg, [*words, "--companions", "include", "--space", wrong])
+    assert done.exit_code == 2, done.output
+    assert message in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 # ---------------------------------------------------------------- in one process
 
 
@@ -186,6 +206,19 @@ def test_what_is_finished_is_recalled(given: Any, tmp_path: Path, monkeypatch: p
     again = search(run_dir=tmp_path / "run", **given).fit(X, Y)
     assert what_was_found(again) == what_was_found(first)
     assert again.results_.seconds > spent > 0
+
+
+def test_a_companion_that_lacked_memory_is_fitted_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_little(*_: object) -> None:
+        raise MemoryError("too little")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("autoreg.companions.fit_companion", too_little)
+        first = search(run_dir=tmp_path / "run").fit(X, Y)
+    assert all("too little" in row.failure for row in first.results_.companions)
+    monkeypatch.setattr("autoreg.search.train_stack", no_training)
+    again = search(run_dir=tmp_path / "run").fit(X, Y)
+    assert not any(row.failure for row in again.results_.companions)
 
 
 def test_a_search_by_the_clock_is_recalled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,11 +28,11 @@ from own_parts import (
 )  # fmt: skip
 from torch import Tensor, nn
 
-from autoreg import load
+from autoreg import AutoRegressor, load
 from autoreg.builtins.encodings import standard
 from autoreg.errors import ModelFileError
 from autoreg.model import FittedModel
-from autoreg.persistence import read_manifest
+from autoreg.persistence import read_manifest, read_model, write_model
 
 
 @pytest.fixture(scope="module")
@@ -208,3 +208,22 @@ def test_a_fitted_model_with_a_module_of_ones_own_is_pickled(table: Table, netwo
     assert np.array_equal(copy.deepcopy(model).predict(table[0]), expected)
     found = search(networks=[network], activations=[torch.sin]).fit(*table)
     assert np.array_equal(pickle.loads(pickle.dumps(found)).predict(table[0]), found.predict(table[0]))
+
+
+def test_a_file_names_no_directory_to_work_in(tmp_path: Path) -> None:
+    X = np.arange(20.0).reshape(10, 2)
+    search = AutoRegressor(
+        strategy="grid", space={"max_epochs": [1]}, companions=None, cv=2, random_state=0, verbose=0
+    ).fit(X, X[:, 0])  # fmt: skip
+    search.save(tmp_path / "m.safetensors")
+    manifest, tensors = read_model(tmp_path / "m.safetensors")
+    manifest["estimator"]["parameters"]["run_dir"] = str(tmp_path / "precious")
+    write_model(tmp_path / "m.safetensors", manifest, tensors, force=True)
+    assert load(tmp_path / "m.safetensors").run_dir is None
+    for name, value in {"n_folds": 0, "not_features": 5}.items():
+        damaged = {**manifest, name: value}
+        if name == "n_folds":
+            damaged["leaderboard"] = [{**row, "scores": [], "rmse": []} for row in manifest["leaderboard"]]
+        write_model(tmp_path / "m.safetensors", damaged, tensors, force=True)
+        with pytest.raises(ModelFileError, match=name):
+            load(tmp_path / "m.safetensors")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
+import json
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -351,6 +352,24 @@ def test_59_many_levels_are_capped(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(levels) == list(levels)
     codes = infer_schema(frame).encode(frame).codes[:, 0]
     assert (codes == 1).sum() == len(frame) - 2 * 5 - 2
+
+
+def test_levels_that_would_fill_a_models_file_are_capped() -> None:
+    names = [f"{'Ж' * 40} {i}" for i in range(20_000)]
+    schema = infer_schema(pd.DataFrame({"k": names * 2 + [names[7], "single"]}))
+    (column,) = schema.columns
+    assert 10_000 < len(column.levels) < 20_000
+    assert names[7] in column.levels
+    assert "single" not in column.levels
+    assert len(json.dumps(json.dumps(schema.to_json()))) < 4.2 * 2**20
+
+
+def test_a_level_is_known_with_and_without_a_decimal_point() -> None:
+    """A column of whole numbers has a point once a cell is empty: pandas writes it so."""
+    zips = infer_schema(pd.DataFrame({"zip": ["10115", "80331"]}), categorical=["zip"])
+    assert zips.encode(pd.DataFrame({"zip": ["10115.0", "80331", "80331.5", "7"]})).codes[:, 0].tolist() == [2, 3, 1, 1]
+    floats = infer_schema(pd.DataFrame({"zip": [10115.0, 80331.0, None]}), categorical=["zip"])
+    assert floats.encode(pd.DataFrame({"zip": ["10115", "80331.0"]})).codes[:, 0].tolist() == [2, 3]
 
 
 def test_65_the_target_in_a_table_to_predict_is_not_looked_at() -> None:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
 from exampletables import lay_out
 from safetensors.torch import load_file
+from sklearn.metrics import make_scorer
 
 from autoreg import AutoRegressor, load, register
 from autoreg.builtins import portfolio as builtin
@@ -285,6 +287,48 @@ def test_a_search_without_a_limit_is_repeated_to_the_bit_too() -> None:
     again = AutoRegressor(**settings).repeating(first).fit(X, Y)
     assert (again.predict(X) == first.predict(X)).all()
     assert again.cv_results_["mean_test_score"].tolist() == first.cv_results_["mean_test_score"].tolist()
+
+
+def test_a_search_is_repeated_once_and_with_the_seed_that_it_drew() -> None:
+    settings: dict[str, Any] = {
+        "strategy": "grid",
+        "space": {**SMALL, "max_epochs": [3]},
+        "companions": None,
+        "verbose": 0,
+    }
+    first = AutoRegressor(**settings).fit(X, Y)
+    again = AutoRegressor(**settings).repeating(first).fit(X, Y)
+    assert np.array_equal(first.predict(X), again.predict(X))
+    again.set_params(space={**SMALL, "max_epochs": [2]}).fit(X, Y)
+    assert again.best_params_["max_epochs"] == 2
+
+
+def test_the_command_line_replays_a_model_made_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lay_out(tmp_path, 80)
+    monkeypatch.chdir(tmp_path)
+    table = pd.read_csv("examples/data/flights.csv")
+    settings: dict[str, Any] = {
+        "strategy": "grid",
+        "space": {**SMALL, "max_epochs": [2]},
+        "companions": None,
+        "verbose": 0,
+    }
+    data = table.drop(columns="speed_mph"), table["speed_mph"]
+    AutoRegressor(**settings, ensemble=False).fit(*data).save("a.safetensors")
+    words = "fit examples/data/flights.csv --target speed_mph --quiet"
+    result = run(f"{words} --replay a.safetensors -o b.safetensors")
+    assert result.exit_code == 0, result.output
+    one, other = load_file("a.safetensors"), load_file("b.safetensors")
+    assert one.keys() == other.keys()
+    assert all(one[name].equal(other[name]) for name in one)
+
+    def own(y: Any, prediction: Any) -> float:
+        return -float(np.abs(y - prediction).max())
+
+    AutoRegressor(**settings, scoring=make_scorer(own)).fit(*data).save("c.safetensors")
+    result = run(f"{words} --replay c.safetensors -o d.safetensors")
+    assert result.exit_code == 2
+    assert "scoring was an object of your own; give it on the command line" in result.output
 
 
 def test_what_has_not_begun_when_the_time_is_up_does_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:

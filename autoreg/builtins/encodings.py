@@ -18,7 +18,7 @@ from autoreg.builtins.features import (
     Scaling,
 )
 from autoreg.encoding import FoldStatistics
-from autoreg.errors import DataError, OptionError
+from autoreg.errors import DataError, check_option
 from autoreg.hookspecs import hookimpl
 
 Floats = NDArray[np.float64]
@@ -64,9 +64,9 @@ class Encoded(nn.Module):
     ) -> None:
         super().__init__()
         layout = statistics.layout
-        _check(max_one_hot >= 0, "max_one_hot", max_one_hot, "at least 0")
-        _check(embedding_size >= 1, "embedding_size", embedding_size, "at least 1")
-        _check(max_slots >= 3, "max_slots", max_slots, "at least 3")
+        check_option(max_one_hot >= 0, "encoding", "max_one_hot", max_one_hot, "at least 0")
+        check_option(embedding_size >= 1, "encoding", "embedding_size", embedding_size, "at least 1")
+        check_option(max_slots >= 3, "encoding", "max_slots", max_slots, "at least 3")
         self.scaling = scaling
         self.n_numbers = layout.n_numbers
         self.embedding = embedding if layout.n_numbers else None
@@ -180,8 +180,8 @@ def ple(statistics: FoldStatistics, n_bins: int = 16, size: int = 8, rate: float
     **categories : options
         See `plain`.
     """
-    _check(n_bins >= 1, "n_bins", n_bins, "at least 1")
-    _check(size >= 1, "size", size, "at least 1")
+    check_option(n_bins >= 1, "encoding", "n_bins", n_bins, "at least 1")
+    check_option(size >= 1, "encoding", "size", size, "at least 1")
     scaling = _robust_scaling(statistics)
     center, factor = _center_and_factor(statistics)
     z = (statistics.quantiles - center) * factor
@@ -212,9 +212,9 @@ def pbld(
     **categories : options
         See `plain`.
     """
-    _check(sigma > 0, "sigma", sigma, "above 0")
-    _check(n_frequencies >= 1, "n_frequencies", n_frequencies, "at least 1")
-    _check(size >= 2, "size", size, "at least 2")
+    check_option(sigma > 0, "encoding", "sigma", sigma, "above 0")
+    check_option(n_frequencies >= 1, "encoding", "n_frequencies", n_frequencies, "at least 1")
+    check_option(size >= 2, "encoding", "size", size, "at least 2")
     embedding = Periodic(statistics.layout.n_numbers, int(n_frequencies), int(size), sigma, rate)
     return Encoded(statistics, _robust_scaling(statistics), embedding, **categories)
 
@@ -234,11 +234,6 @@ def _center_and_factor(statistics: FoldStatistics) -> tuple[Floats, Floats]:
 def _over(numerator: float, denominator: Floats) -> Floats:
     """A quotient that is zero where the denominator is."""
     return np.divide(numerator, denominator, out=np.zeros_like(denominator), where=denominator > 0)
-
-
-def _check(good: bool, name: str, value: Any, rule: str) -> None:
-    if not good:
-        raise OptionError(f"encoding option {name}={value!r}: give a number {rule}")
 
 
 @hookimpl

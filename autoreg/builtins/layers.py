@@ -135,6 +135,7 @@ def random_bytes(key: Tensor, n: int) -> Tensor:
     Parameters
     ----------
     key : Tensor, (M, 1), int32
+    n : int
 
     Returns
     -------

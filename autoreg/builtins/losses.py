@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from autoreg.errors import OptionError
+from autoreg.errors import check_option
 from autoreg.hookspecs import hookimpl
 
 
@@ -42,7 +42,7 @@ def huber(prediction: Tensor, target: Tensor, delta: float = 1.0) -> Tensor:
     >>> huber(torch.tensor([[0.5], [3.0]]), torch.zeros(2, 1))
     tensor([0.1250, 2.5000])
     """
-    _check(delta > 0, "delta", delta, "greater than 0")
+    check_option(delta > 0, "loss", "delta", delta, "greater than 0")
     return F.huber_loss(prediction, target, reduction="none", delta=delta).mean(-1)
 
 
@@ -52,7 +52,7 @@ def smooth_l1(prediction: Tensor, target: Tensor, beta: float = 1.0) -> Tensor:
     >>> smooth_l1(torch.tensor([[0.5], [3.0]]), torch.zeros(2, 1), beta=2.0)
     tensor([0.0625, 2.0000])
     """
-    _check(beta >= 0, "beta", beta, "at least 0")
+    check_option(beta >= 0, "loss", "beta", beta, "at least 0")
     return F.smooth_l1_loss(prediction, target, reduction="none", beta=beta).mean(-1)
 
 
@@ -72,7 +72,7 @@ def quantile(prediction: Tensor, target: Tensor, quantile: float = 0.5) -> Tenso
     >>> quantile(torch.tensor([[1.0], [-1.0]]), torch.zeros(2, 1), quantile=0.9)
     tensor([0.1000, 0.9000])
     """
-    _check(0 < quantile < 1, "quantile", quantile, "between 0 and 1")
+    check_option(0 < quantile < 1, "loss", "quantile", quantile, "between 0 and 1")
     short = target - prediction
     return torch.maximum(quantile * short, (quantile - 1) * short).mean(-1)
 
@@ -112,7 +112,7 @@ def tweedie(prediction: Tensor, target: Tensor, power: float = 1.5) -> Tensor:
     >>> tweedie(torch.tensor([[3.0], [4.0]]).log(), torch.tensor([[3.0], [0.0]]))
     tensor([0., 4.])
     """
-    _check(power == 0 or power >= 1, "power", power, "0, or at least 1")
+    check_option(power == 0 or power >= 1, "loss", "power", power, "0, or at least 1")
     if power == 0:
         return (prediction.exp() - target).square().mean(-1) / 2
     if power == 1:
@@ -131,11 +131,6 @@ def _log_ratio(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Where the target is above zero, and there prediction minus log target; 0 elsewhere."""
     positive = target > 0
     return positive, torch.where(positive, prediction - torch.where(positive, target, 1.0).log(), 0.0)
-
-
-def _check(good: bool, name: str, value: Any, rule: str) -> None:
-    if not good:
-        raise OptionError(f"loss option {name}={value!r}: give a number {rule}")
 
 
 # these three only change by a factor where target and prediction are divided by one

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from autoreg.arithmetic import has_bfloat16
-from autoreg.builtins.optimizers import DECAY, Number, adamw
+from autoreg.builtins.optimizers import DECAY, Number, adamw, aligned
 from autoreg.errors import OptionError, unknown
-from autoreg.gradients import GradientTransform, Role, Tensors, over_members
+from autoreg.gradients import GradientTransform, Role, Tensors
 from autoreg.hookspecs import hookimpl
+from autoreg.space import PRECISIONS
 
 State = dict[str, Any]
 
@@ -79,8 +80,8 @@ def muon(
     """
     if adjust_lr_fn not in SCALES:
         raise OptionError(unknown("adjust_lr_fn", adjust_lr_fn, list(SCALES)))
-    if precision not in ("auto", "float32", "bfloat16"):
-        raise OptionError(unknown("precision", precision, ["auto", "float32", "bfloat16"]))
+    if precision not in PRECISIONS:
+        raise OptionError(unknown("precision", precision, PRECISIONS))
     others = adamw(beta1, beta2, eps, weight_decay)
     scale = SCALES[adjust_lr_fn]
 
@@ -102,14 +103,14 @@ def muon(
             changes, state["others"] = others.update(own, state["others"], rest, learning_rate, roles)
         for name in hidden:
             gradient, param, role = gradients[name], params[name], roles.get(name, Role())
-            factor = _aligned(momentum, gradient)
+            factor = aligned(momentum, gradient)
             mean = state["momentum"][name]
             mean.mul_(factor).add_(gradient * (1 - factor))
             direction = gradient * (1 - factor) + mean * factor if nesterov else mean
             change = orthogonal(direction, ns_steps, _dtype(gradient, precision)).mul_(-scale(*gradient.shape[1:]))
             if isinstance(weight_decay, Tensor) or weight_decay:
-                change.sub_(param * (_aligned(weight_decay, param) * role.decay))
-            changes[name] = change.mul_(_aligned(learning_rate, param) * role.rate)
+                change.sub_(param * (aligned(weight_decay, param) * role.decay))
+            changes[name] = change.mul_(aligned(learning_rate, param) * role.rate)
         return changes, state
 
     return GradientTransform(init, update)
@@ -144,21 +145,12 @@ def _is_matrix(role: Role | None) -> bool:
     return role is None or role.kind == "matrix"
 
 
-def _aligned(value: Number, like: Tensor) -> Any:
-    return over_members(value.to(like.dtype), like) if isinstance(value, Tensor) else value
-
-
 def _dtype(like: Tensor, precision: str) -> torch.dtype:
     """Of the products."""
-    half = precision == "bfloat16" or (precision == "auto" and like.dtype == torch.float32 and _half_is_fast(like))
+    known = like.device.type in ("cpu", "cuda") and like.dtype == torch.float32
+    # three to five times as fast as float32, where measured
+    half = precision == "bfloat16" or (precision == "auto" and known and has_bfloat16(str(like.device)))
     return torch.bfloat16 if half else like.dtype
-
-
-def _half_is_fast(like: Tensor) -> bool:
-    """Whether there are instructions for bfloat16: three to five times as fast as float32, where measured."""
-    if like.device.type == "cpu":
-        return has_bfloat16()
-    return like.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 @hookimpl

@@ -57,7 +57,7 @@ def momentum(momentum: Number = 0.9, nesterov: bool = False, weight_decay: Numbe
         for name, gradient in gradients.items():
             role = roles.get(name, Role())
             gradient = _with_decay(gradient, params[name], weight_decay, role)
-            factor = _aligned(momentum, gradient)
+            factor = aligned(momentum, gradient)
             buffer = state["momentum"][name].mul_(factor).add_(gradient)
             direction = gradient + buffer * factor if nesterov else buffer
             changes[name] = direction * -_rate(learning_rate, gradient, role)
@@ -136,10 +136,10 @@ def _adam(beta1: Number, beta2: Number, eps: Number, weight_decay: Number, decou
                 gradient = _with_decay(gradient, param, weight_decay, role)
             _move(average, gradient, beta1)
             _move_square(square, gradient, beta2)
-            root = _aligned(_left_of_one(beta2, steps).sqrt(), gradient)
+            root = aligned(_left_of_one(beta2, steps).sqrt(), gradient)
             # eps is added to the corrected root; both sides are multiplied by the correction
-            below = square.sqrt().add_(root * _aligned(eps, gradient))
-            step = torch.div(average, below, out=below).mul_(root / _aligned(_left_of_one(beta1, steps), gradient))
+            below = square.sqrt().add_(root * aligned(eps, gradient))
+            step = torch.div(average, below, out=below).mul_(root / aligned(_left_of_one(beta1, steps), gradient))
             change = _shrink(param, weight_decay, role).sub_(step) if decoupled else step.neg_()
             changes[name] = change.mul_(_rate(learning_rate, gradient, role))
         return changes, state
@@ -221,9 +221,9 @@ def nadam(
             average, square = state["average"][name], state["square"][name]
             _move(average, gradient, beta1)
             _move_square(square, gradient, beta2)
-            below = square / _aligned(_left_of_one(beta2, steps), gradient)
-            below.sqrt_().add_(_aligned(eps, gradient))
-            step = (gradient * _aligned(own, gradient)).addcmul_(average, _aligned(past, gradient)).div_(below)
+            below = square / aligned(_left_of_one(beta2, steps), gradient)
+            below.sqrt_().add_(aligned(eps, gradient))
+            step = (gradient * aligned(own, gradient)).addcmul_(average, aligned(past, gradient)).div_(below)
             if decoupled_weight_decay:
                 step.sub_(_shrink(param, weight_decay, role))
             changes[name] = step.mul_(-_rate(learning_rate, gradient, role))
@@ -275,9 +275,9 @@ def rmsprop(
                 below = torch.addcmul(square, average, average, value=-1).sqrt_()
             else:
                 below = square.sqrt()
-            step = torch.div(gradient, below.add_(_aligned(eps, gradient)), out=below)
+            step = torch.div(gradient, below.add_(aligned(eps, gradient)), out=below)
             if not _is_zero(momentum):
-                step = step.copy_(state["momentum"][name].mul_(_aligned(momentum, gradient)).add_(step))
+                step = step.copy_(state["momentum"][name].mul_(aligned(momentum, gradient)).add_(step))
             changes[name] = step.mul_(-_rate(learning_rate, gradient, role))
         return changes, state
 
@@ -301,7 +301,7 @@ def _wide(value: Number) -> Number:
     return value.double() if isinstance(value, Tensor) else value
 
 
-def _aligned(value: Number, like: Tensor) -> Any:
+def aligned(value: Number, like: Tensor) -> Any:
     """A number, or one per member, ready to be combined with `like`, (M, ...), in its precision."""
     if isinstance(value, Tensor):
         return over_members(value.to(like.dtype), like)
@@ -316,7 +316,7 @@ def _left_of_one(beta: Number, steps: Tensor) -> Tensor:
 def _move(average: Tensor, value: Tensor, beta: Number) -> None:
     """Move a running average towards a value."""
     if isinstance(beta, Tensor):
-        average.lerp_(value, _aligned(1 - beta.double(), value).expand_as(value))
+        average.lerp_(value, aligned(1 - beta.double(), value).expand_as(value))
     else:
         average.lerp_(value, 1 - beta)
 
@@ -331,7 +331,7 @@ def _move_square(average: Tensor, value: Tensor, beta: Number) -> None:
 
 def _rate(learning_rate: Tensor, like: Tensor, role: Role) -> Tensor:
     """The learning rate of every element, (M, 1, ...), or (M, P) where the elements' factors differ."""
-    rate: Tensor = _aligned(learning_rate, like)
+    rate: Tensor = aligned(learning_rate, like)
     return rate if not isinstance(role.rate, Tensor) and role.rate == 1 else rate * role.rate
 
 
@@ -339,7 +339,7 @@ def _decay_of(param: Tensor, weight_decay: Number, role: Role) -> Any:
     """The decay of every element; 0.0 for none at all."""
     if _is_zero(weight_decay) or _is_zero(role.decay):
         return 0.0
-    return _aligned(weight_decay, param) * role.decay
+    return aligned(weight_decay, param) * role.decay
 
 
 def _with_decay(gradient: Tensor, param: Tensor, weight_decay: Number, role: Role) -> Tensor:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from autoreg.manifest import check_manifest, is_count, is_number, is_object, is_text, read_field
+from autoreg.errors import printable
+from autoreg.manifest import check_manifest, is_count, is_number, is_object, is_text, is_texts, read_field
 from autoreg.recording import results_from_json
 from autoreg.report import leaderboard
 from autoreg.report.labels import short_names, shortened
@@ -54,7 +55,12 @@ def card(manifest: Mapping[str, Any]) -> str:
 
         held = _held_out(manifest["held_out"])
         lines += ["", f"on {held['n_rows']} rows kept out of the fit:", held_out_text(held["models"], held["scoring"])]
-    return "\n".join(lines)
+    return _shown(lines)
+
+
+def _shown(lines: list[str]) -> str:
+    """Lines of which a stranger may have written parts: nothing in them commands the terminal."""
+    return "\n".join(printable(line) for text in lines for line in text.split("\n"))
 
 
 def _names_of_members(members: list[Mapping[str, Any]], results: SearchResults | None) -> list[str]:
@@ -78,8 +84,8 @@ def schema_text(manifest: Mapping[str, Any]) -> str:
     """
     rows = [("column", "kind", "holds")]
     rows += [(column["name"], column["kind"], _content(column)) for column in _columns(manifest)]
-    notices = read_field(manifest["schema"], "notices", _is_texts, "a list of texts")
-    return "\n".join([*aligned(rows, left={0, 1, 2}), *(f"note: {notice}" for notice in notices)])
+    notices = read_field(manifest["schema"], "notices", is_texts, "a list of texts")
+    return _shown([*aligned(rows, left={0, 1, 2}), *(f"note: {notice}" for notice in notices)])
 
 
 def _columns(manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -90,7 +96,7 @@ def _columns(manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
             read_field(column, name, is_text, "a text")
         for name in ("levels", "parts"):
             if name in column:
-                read_field(column, name, _is_texts, "a list of texts")
+                read_field(column, name, is_texts, "a list of texts")
     return columns
 
 
@@ -108,10 +114,6 @@ def _held_out(data: Any) -> Mapping[str, Any]:
 
 def _is_objects(value: Any) -> bool:
     return isinstance(value, list) and all(is_object(item) for item in value)
-
-
-def _is_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(is_text(item) for item in value)
 
 
 def summary(manifest: Mapping[str, Any], results: SearchResults) -> dict[str, Any]:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 
 from autoreg.report.units import duration
-from autoreg.results import Progress
-
-OnProgress = Callable[[Progress], None]
+from autoreg.results import OnProgress, Progress
 
 PAUSE = 5.0
 """Seconds before the first plain line of a stage; each further one takes half as long again."""

@@ -15,6 +15,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from memory import Watch
+
 NOT_INSTALLED = "not installed"
 
 
@@ -22,8 +24,8 @@ NOT_INSTALLED = "not installed"
 class Run:
     """A command that has ended.
 
-    `memory` is the peak of the largest of its processes, in bytes, and None where the system does not tell; `failure`
-    is why it failed, in one line.
+    `memory` is the peak of its processes together, in bytes (off Linux that of the largest of them), and None where the
+    system does not tell; `failure` is why it failed, in one line.
     """
 
     seconds: float
@@ -37,8 +39,17 @@ class Run:
         return json.loads(self.output.splitlines()[-1])
 
 
-def run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Run:
-    """Run a command to its end; variables of `environment` are added to the present ones."""
+def run(command: Sequence[str], environment: Mapping[str, str] | None = None, looking: float = 0.02) -> Run:
+    """Run a command to its end.
+
+    Parameters
+    ----------
+    command : sequence of str
+    environment : mapping, optional
+        Variables that are added to the present ones.
+    looking : float
+        Share of a core's time for looking at its memory.
+    """
     begin = time.perf_counter()
     # files, since a pipe that nobody reads stops the process
     with tempfile.TemporaryFile("w+", encoding="utf-8") as output, tempfile.TemporaryFile("w+") as messages:
@@ -48,7 +59,9 @@ def run(command: Sequence[str], environment: Mapping[str, str] | None = None) ->
             )
         except FileNotFoundError:
             return Run(0.0, None, "", NOT_INSTALLED)
-        memory = _wait(process)
+        with Watch(process.pid, looking) as watch:
+            largest = _wait(process)
+        memory = largest and max(largest, watch.peak)
         seconds = time.perf_counter() - begin
         output.seek(0)
         messages.seek(0)
@@ -57,6 +70,7 @@ def run(command: Sequence[str], environment: Mapping[str, str] | None = None) ->
 
 
 def _wait(process: subprocess.Popen) -> int | None:
+    """The peak of its largest process, once it has ended."""
     if not hasattr(os, "wait4"):
         process.wait()
         return None

@@ -4,8 +4,8 @@
                                           [--repeat 1] [--smoke]
 
 Each point is a fit in a fresh process: a grid of learning rates on 5 folds, 2 x 64 units, batches of 256, one epoch.
-Seconds are of the call of `fit`, memory is what the process's peak grew by during it; torch itself is in neither. The
-fastest of `--repeat` runs counts. Beside the memory stands the formula, `expected_bytes`.
+Seconds are of the call of `fit`, memory is what the peak of the process and its forks grew by during it; torch itself
+is in neither. The fastest of `--repeat` runs counts. Beside the memory stands the formula, `expected_bytes`.
 
 The exponent is that of the growth over an axis's last three points: 1 is linear. On the axis of cores the scores have
 to be the same bits; there are ten epochs. The plot needs matplotlib.
@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
@@ -24,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from running import machine, run
+from memory import of_family
+from running import Run, machine, run
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def expected_bytes(point: Point) -> dict[str, float]:
 
 
 def fit(point: Point) -> dict[str, Any]:
-    """Train in this process; seconds, growth of its peak memory in bytes, and a digest of the scores."""
+    """Train in this process; seconds, the memory that it held before, in bytes, and a digest of the scores."""
     from autoreg import AutoRegressor
 
     def search(candidates: int, epochs: int) -> AutoRegressor:
@@ -118,12 +120,12 @@ def fit(point: Point) -> dict[str, Any]:
     # what is imported at first use is no part of the growth
     search(2, 1).fit(X[:100], y[:100])
     model = search(point.candidates, point.epochs)
-    before = peak()
+    before = of_family(os.getpid()) or peak()
     begin = time.perf_counter()
     model.fit(X, y)
     seconds = time.perf_counter() - begin
     scores = np.array([model.cv_results_[f"split{k}_test_score"] for k in range(point.folds)])
-    return {"seconds": seconds, "bytes": peak() - before, "scores": hashlib.sha256(scores.tobytes()).hexdigest()}
+    return {"seconds": seconds, "before": before, "scores": hashlib.sha256(scores.tobytes()).hexdigest()}
 
 
 def peak() -> int:
@@ -135,14 +137,20 @@ def peak() -> int:
 
 
 def run_point(point: Point, repeat: int) -> dict[str, Any]:
-    """The fastest of several processes."""
-    answers = []
-    for _ in range(repeat):
-        done = run([sys.executable, __file__, "--point", json.dumps(asdict(point))])
-        if done.failure:
-            raise SystemExit(f"{point} failed: {done.failure}")
-        answers.append(done.answer)
-    return min(answers, key=lambda answer: answer["seconds"])
+    """The fastest of several processes, and the memory of one more, which is looked at all the time."""
+    answers = [_run_once(point).answer for _ in range(repeat)]
+    looked_at = _run_once(point, looking=0.5)
+    if not looked_at.memory:
+        raise SystemExit("this system does not tell how much memory a process had")
+    grown = looked_at.memory - looked_at.answer["before"]
+    return {**min(answers, key=lambda answer: answer["seconds"]), "bytes": grown}
+
+
+def _run_once(point: Point, **looking: float) -> Run:
+    done = run([sys.executable, __file__, "--point", json.dumps(asdict(point))], **looking)
+    if done.failure:
+        raise SystemExit(f"{point} failed: {done.failure}")
+    return done
 
 
 def exponent(values: list[float], seconds: list[float]) -> float:

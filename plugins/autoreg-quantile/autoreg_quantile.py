@@ -175,9 +175,15 @@ def levels_of(model: Any) -> tuple[float, ...]:
     Raises
     ------
     OptionError
-        When not all of its networks were trained with the loss ``quantiles`` and the same levels.
+        When not all of its networks were trained with the loss ``quantiles`` and the same levels, or a companion
+        predicts.
     """
-    candidates = [part.candidate for part in model.model_.parts]
+    candidates = [part.candidate for part in model.model_.parts if hasattr(part, "candidate")]
+    if len(candidates) < len(model.model_.parts):
+        raise OptionError(
+            "the model predicts with companions, which have no quantiles: fit without them "
+            "(companions='compare', --companions compare) and with the loss quantiles (--loss quantiles)"
+        )
     losses = sorted({str(candidate["loss"]) for candidate in candidates})
     if losses != ["quantiles"]:
         raise OptionError(
@@ -211,6 +217,7 @@ def command(model: str, table: str, output: str | None, levels: tuple[float, ...
     MODEL was fitted with --loss quantiles.
     """
     from autoreg import load
+    from autoreg.options import as_when_fitted
     from autoreg.readers import read_table
     from autoreg.writers import check_output, write_table
 
@@ -218,7 +225,8 @@ def command(model: str, table: str, output: str | None, levels: tuple[float, ...
         check_output(output, force=force)
     estimator = load(model)
     as_text = [column.name for column in estimator.schema_.columns if column.kind == "category"]
-    found = predict_quantiles(estimator, read_table(table, as_text=as_text), levels or None)
+    frame = read_table(table, as_text=as_text, **as_when_fitted({}, estimator.model_.manifest))
+    found = predict_quantiles(estimator, frame, levels or None)
     targets = estimator.model_.manifest["targets"]
     pairs: Iterable[Any] = found.columns if len(targets) > 1 else [(targets[0], level) for level in found.columns]
     found.columns = [f"{target}_q{level:g}" for target, level in pairs]

@@ -135,6 +135,15 @@ def test_a_model_of_another_loss_is_refused():
         predict_quantiles(other, x)
 
 
+def test_a_model_with_companions_is_refused():
+    x, y = draw(60, 0)
+    model = AutoRegressor(strategy="grid", space={"max_epochs": [1]}, companions="include", cv=2, verbose=0).fit(x, y)
+    model.model_.parts = [part for part in model.model_.parts if not hasattr(part, "candidate")]
+    assert model.model_.parts
+    with pytest.raises(OptionError, match="predicts with companions, which have no quantiles"):
+        predict_quantiles(model, x)
+
+
 @pytest.mark.parametrize("levels", [0, 4, 1001, 0.5, True, "9", [], [0.1, 0.9], [0.5, 0.5], [0.5, 1.0], [0.0, 0.5]])
 def test_levels_that_no_loss_can_have(levels):
     with pytest.raises(OptionError, match="loss option levels="):
@@ -146,3 +155,26 @@ def test_levels_that_no_loss_can_have(levels):
 def test_levels_are_between_0_and_1(loss, level):
     with pytest.raises(OptionError, match="level="):
         loss(torch.zeros(1, 1), torch.zeros(1, 1), level=level)
+
+
+def test_a_table_is_read_as_the_models_was(model, tmp_path):
+    x, _ = draw(5, 1)
+    x.to_csv(tmp_path / "t.csv", index=False, sep=";", decimal=",")
+    told = model.model_.manifest
+    model.model_.manifest = {**told, "reading": {"decimal": ","}}
+    try:
+        model.save(tmp_path / "m.safetensors")
+    finally:
+        model.model_.manifest = told
+    words = [str(tmp_path / "m.safetensors"), str(tmp_path / "t.csv"), "-o", str(tmp_path / "q.csv")]
+    done = CliRunner().invoke(command, [*words, "--level", "0.5"])
+    assert done.exit_code == 0, done.output
+    assert np.allclose(pd.read_csv(tmp_path / "q.csv"), predict_quantiles(model, x, [0.5]))
+
+
+def test_levels_in_an_array_can_be_saved(tmp_path):
+    x, y = draw(60, 0)
+    options = {"levels": np.linspace(0.1, 0.9, 3)}
+    model = NeuralRegressor(loss="quantiles", loss_options=options, max_epochs=1, **SMALL).fit(x, y)
+    model.save(tmp_path / "m.safetensors")
+    assert np.array_equal(load(tmp_path / "m.safetensors").predict(x), model.predict(x))

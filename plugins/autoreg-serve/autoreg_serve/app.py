@@ -113,7 +113,11 @@ class Service:
         self.card = served.card()
         self.predictor = Predictor(served.estimator, together)
         self.reader = Reader(
-            served.estimator.schema_.columns, served.aside, max_body=settings.max_body, max_rows=settings.max_rows
+            served.estimator.schema_.columns,
+            served.aside,
+            served.manifest,
+            max_body=settings.max_body,
+            max_rows=settings.max_rows,
         )
         self._waiting = self._held = 0
 

@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from autoreg.errors import DataWarning
+from autoreg.options import as_when_fitted
 from autoreg.readers import read_table
 
 JSON, CSV = "application/json", "text/csv"
@@ -141,10 +142,15 @@ class Reader:
         Of the model's schema.
     aside : sequence of str
         Further names that a table may have without a word: targets, and what the fit left out.
+    manifest : mapping
+        The model's, which says how the table that it was fitted on was written.
     max_body, max_rows : int
     """
 
-    def __init__(self, columns: Sequence[Any], aside: Sequence[str], *, max_body: int, max_rows: int) -> None:
+    def __init__(
+        self, columns: Sequence[Any], aside: Sequence[str], manifest: Mapping[str, Any], *, max_body: int, max_rows: int
+    ) -> None:
+        self.manifest = manifest
         self.needed = {column.name: column for column in columns if column.kind != "ignored"}
         self.known = {column.name for column in columns} | set(aside)
         self.as_text = [column.name for column in columns if column.kind == "category"]
@@ -180,8 +186,9 @@ class Reader:
             # a row that is cut short has all its cells once it is read
             raise Refusal(413, f"the body has {rows} rows of {names} columns, most of them left out: send whole rows")
         frame = read_table(
-            io.BytesIO(body), encoding=sent.charset, as_text=self.as_text, max_columns=self.max_columns, **sent.reading
-        )
+            io.BytesIO(body), encoding=sent.charset, as_text=self.as_text, max_columns=self.max_columns,
+            **as_when_fitted(sent.reading, self.manifest),
+        )  # fmt: skip
         self._tell_unknown([name for name in frame.columns if name not in self.known])
         return frame
 

@@ -19,7 +19,9 @@ import httpx
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import COMMAND, Process, serving
+from conftest import COMMAND, Process, Start, serving
+
+from autoreg import load
 
 JSON = {"Content-Type": "application/json"}
 CSV = {"Content-Type": "text/csv"}
@@ -95,6 +97,16 @@ def test_csv_as_other_countries_write_it(client: httpx.Client, model: Any, rows:
     text = rows[:3].assign(area="?").to_csv(index=False)
     response = client.post("/predict", params={"na_values": ["?", "-"]}, content=text, headers=CSV)
     assert np.array_equal(predicted(response), model.predict(rows[:3].assign(area=np.nan)))
+
+
+def test_csv_is_read_as_the_models_table_was(start: Start, path: Path, rows: pd.DataFrame) -> None:
+    model = load(path)
+    model.model_.manifest["reading"] = {"decimal": ",", "na_values": ["-999"]}
+    url = start(estimator=model)
+    frame = rows[["area", "rooms", "zip code", "garden", "sold", "weight"]].assign(weight=3.5)
+    text = frame.fillna({"area": -999}).to_csv(index=False, sep=";", decimal=",")
+    response = httpx.post(f"{url}/predict", content=text, headers=CSV)
+    assert np.array_equal(predicted(response), model.predict(frame))
 
 
 def test_a_text_that_is_a_category_is_kept_as_written(client: httpx.Client, model: Any, rows: pd.DataFrame) -> None:
