@@ -231,7 +231,7 @@ class AutoRegressor(TableRegressor):
         """
         from autoreg.report.leaderboard import frame
 
-        check_is_fitted(self, "model_")
+        check_is_fitted(self)
         table = frame(self.results_)
         if X is not None and y is not None:
             table.attrs["test_score"] = self.score(X, y)

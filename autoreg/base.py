@@ -53,7 +53,7 @@ class TableRegressor(RegressorMixin, BaseEstimator):
         SchemaError
             When a column is missing or has another kind than at `fit`.
         """
-        check_is_fitted(self, "model_")
+        check_is_fitted(self)
         return self._as_y(self.model_.predict(read_for_predict(self, X)))
 
     def predict_coded(self, tables: Sequence[CodedTable]) -> list[NDArray[np.floating]]:
@@ -69,8 +69,12 @@ class TableRegressor(RegressorMixin, BaseEstimator):
         list of array
             For each table what `predict` gives for it alone.
         """
-        check_is_fitted(self, "model_")
+        check_is_fitted(self)
         return [self._as_y(prediction) for prediction in self.model_.predict_coded(tables)]
+
+    def __sklearn_is_fitted__(self) -> bool:
+        # a fit that failed has noted the columns already
+        return hasattr(self, "model_")
 
     def _as_y(self, prediction: NDArray[np.float64]) -> NDArray[np.floating]:
         """(N, O) in the shape and precision of the targets that were fitted."""
@@ -97,7 +101,7 @@ class TableRegressor(RegressorMixin, BaseEstimator):
         OptionError
             When networks with different numbers of outputs were averaged.
         """
-        check_is_fitted(self, "model_")
+        check_is_fitted(self)
         return self.model_.predict_outputs(read_for_predict(self, X), link)
 
     def to_torch(self) -> torch.nn.Module:
@@ -110,7 +114,7 @@ class TableRegressor(RegressorMixin, BaseEstimator):
             module with ``forward(numbers, codes=None)``, numbers (B, Dn) with NaN where missing and codes (B, Dc) of
             `schema_.encode`, that returns (B, O) predictions in the target's units.
         """
-        check_is_fitted(self, "model_")
+        check_is_fitted(self)
         return self.model_.to_torch()
 
     def save(self, path: str | Path, *, force: bool = False) -> None:
@@ -128,7 +132,7 @@ class TableRegressor(RegressorMixin, BaseEstimator):
         OptionError
             When the file exists and `force` is False.
         """
-        check_is_fitted(self, "model_")
+        check_is_fitted(self)
         manifest = {**self.model_.to_manifest(), "estimator": recording.estimator_to_json(self)}
         write_model(path, manifest, self.model_.tensors(), force=force)
 

@@ -111,7 +111,8 @@ def _features_of(frame: pd.DataFrame, estimator: Any, aside: set[str]) -> pd.Dat
     if not named and not set(names) <= set(frame.columns):
         text = "the model was fitted on columns without names: those of the table are taken by their places"
         warnings.warn(text, DataWarning, stacklevel=2)
-        return frame.drop(columns=[name for name in frame.columns if name in aside])
+        as_many = len(frame.columns) == len(names)
+        return frame if as_many else frame.drop(columns=[name for name in frame.columns if name in aside])
     known = {*names, *aside}
     unknown = [name for name in frame.columns if name not in known]
     if unknown:
@@ -144,7 +145,8 @@ def evaluate(
     if missing:
         raise DataError(f"{table} has no column '{missing[0]}', which the model predicts: nothing to compare with")
     task = make_task(frame, Roles(targets, weight=weight), drop_missing_target=drop_missing_target)
-    found = by_target(targets, read_target(task.y), estimator.predict(task.X), task.weight)
+    features = _features_of(task.X, estimator, set(estimator.model_.manifest.get("not_features", ())))
+    found = by_target(targets, read_target(task.y), estimator.predict(features), task.weight)
     if as_json:
         print_json({"n_rows": len(task.X), "targets": found})
     else:

@@ -366,6 +366,8 @@ def _repeat(estimator: Any, model: str) -> tuple[int, int]:
         estimator.set_params(**{name: before.get(name)})
     if "seed" not in given:
         estimator.set_params(random_state=again.seed)
+    if "folds" not in given and before.get("cv") is not None:
+        raise OptionError(f"--replay {model}: its folds were given in Python, as cv: repeat it there, or give --folds")
     # a table may have had fewer, and would have others if only these were asked for
     name = "folds_asked" if "folds_asked" in manifest else "n_folds"
     folds = context.params["folds"] if "folds" in given else read_field(manifest, name, is_count, "a number of folds")

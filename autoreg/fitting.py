@@ -129,7 +129,6 @@ def _search_and_keep(
     journal: Unkept, asked: Stop,
 ) -> None:  # fmt: skip
     again: RanPlan | None = estimator._again
-    estimator._again = None
     strategy, facts = strategy_of(estimator, again)
     table = read_for_fit(estimator, X, y, sample_weight, validation)
     schema = infer_schema(table.frame.iloc[: table.n_train], **estimator._column_kinds)
@@ -155,6 +154,7 @@ def _search_and_keep(
     if plan.ended_early:
         manifest["stopped_early"] = True
     _note_results(estimator, results, selection.best, FittedModel(schema, selection.parts, manifest), table)
+    estimator._again = None
     watch.finish(results, estimator)
 
 

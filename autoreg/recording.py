@@ -144,10 +144,13 @@ def _float(value: Any) -> float:
 def estimator_to_json(estimator: Any) -> dict[str, Any]:
     """What a file keeps of an estimator besides its model; arguments that are objects keep their label."""
     names = getattr(estimator, "feature_names_in_", None)
+    # where a run was kept is no part of the model
+    parameters = {name: value for name, value in estimator.get_params(deep=False).items() if name != "run_dir"}
+    if isinstance(parameters.get("cv"), (list, tuple)):  # rows of the table that was fitted on
+        parameters["cv"] = {"label": "splits"}
     return {
         "class": type(estimator).__name__,
-        # where a run was kept is no part of the model
-        "parameters": as_json({k: v for k, v in estimator.get_params(deep=False).items() if k != "run_dir"}),
+        "parameters": as_json(parameters),
         "n_features_in": int(estimator.n_features_in_),
         "named_features": names is not None,
         "y_ndim": int(estimator._y_ndim),

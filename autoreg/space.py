@@ -122,7 +122,10 @@ class Candidate:
 
 def _plain(value: Any) -> str:
     """A value as text that is the same in every process: an object by its name, not its place in memory."""
-    value = value.item() if getattr(value, "shape", None) == () else value  # a NumPy number
+    if hasattr(value, "shape") and hasattr(value, "tolist"):  # NumPy's numbers and arrays
+        value = value.tolist()
+    if isinstance(value, tuple):  # as a file gives it back
+        value = list(value)
     return repr(value) if isinstance(value, (str, int, float, bool, type(None))) else short(value)
 
 

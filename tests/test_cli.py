@@ -324,6 +324,8 @@ def test_columns_of_a_model_without_names_are_taken_by_place(tmp_path: Path) -> 
     err = run("predict", tmp_path / "m.safetensors", tmp_path / "t.csv").stderr
     assert "columns without names" in err
     assert "not used" not in err
+    kept = run("predict", tmp_path / "m.safetensors", tmp_path / "t.csv", "--keep", "a").stdout
+    assert kept.splitlines()[1].startswith("0.0,")
     pd.DataFrame(X, columns=["x1", "x0"]).assign(z=1).to_csv(tmp_path / "t.csv", index=False)
     done = run("predict", tmp_path / "m.safetensors", tmp_path / "t.csv", "--keep", "z")
     assert done.stderr == ""

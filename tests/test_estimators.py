@@ -33,6 +33,7 @@ from sklearn.model_selection import (
 )
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from autoreg import AutoRegressor, NeuralRegressor
@@ -504,6 +505,8 @@ def test_what_a_fit_without_a_result_leaves(table):
         model.set_params(space={"learning_rate": [-1.0]}).fit(X, y)
     with pytest.raises(NotFittedError):
         model.predict(X)
+    with pytest.raises(NotFittedError):
+        check_is_fitted(model)
 
 
 def test_the_ensemble_has_a_score_of_its_own(table):

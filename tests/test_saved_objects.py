@@ -213,13 +213,19 @@ def test_a_fitted_model_with_a_module_of_ones_own_is_pickled(table: Table, netwo
 def test_a_file_names_no_directory_to_work_in(tmp_path: Path) -> None:
     X = np.arange(20.0).reshape(10, 2)
     search = AutoRegressor(
-        strategy="grid", space={"max_epochs": [1]}, companions=None, cv=2, random_state=0, verbose=0
-    ).fit(X, X[:, 0])  # fmt: skip
+        strategy="grid",
+        space={"max_epochs": [1]},
+        companions=None,
+        cv=[(np.arange(5), np.arange(5, 10))],
+        random_state=0,
+        verbose=0,
+    ).fit(X, X[:, 0])
     search.save(tmp_path / "m.safetensors")
     manifest, tensors = read_model(tmp_path / "m.safetensors")
     manifest["estimator"]["parameters"]["run_dir"] = str(tmp_path / "precious")
     write_model(tmp_path / "m.safetensors", manifest, tensors, force=True)
     assert load(tmp_path / "m.safetensors").run_dir is None
+    assert load(tmp_path / "m.safetensors").cv is None
     for name, value in {"n_folds": 0, "not_features": 5}.items():
         damaged = {**manifest, name: value}
         if name == "n_folds":

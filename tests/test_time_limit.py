@@ -329,6 +329,10 @@ def test_the_command_line_replays_a_model_made_in_python(tmp_path: Path, monkeyp
     result = run(f"{words} --replay c.safetensors -o d.safetensors")
     assert result.exit_code == 2
     assert "scoring was an object of your own; give it on the command line" in result.output
+    AutoRegressor(**settings, cv=3).fit(*data).save("e.safetensors")
+    result = run(f"{words} --replay e.safetensors -o f.safetensors")
+    assert result.exit_code == 2
+    assert "its folds were given in Python, as cv" in result.output
 
 
 def test_what_has_not_begun_when_the_time_is_up_does_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,11 @@ def _own(process: int) -> int:
 def _children(process: int) -> list[int]:
     """Those that any of its threads has started."""
     tasks = PROCESSES / str(process) / "task"
-    return [int(child) for file in tasks.glob("*/children") for child in _read(file).split()]
+    try:
+        threads = list(tasks.iterdir())
+    except OSError:  # as below
+        return []
+    return [int(child) for thread in threads for child in _read(thread / "children").split()]
 
 
 def _read(file: Path) -> str:

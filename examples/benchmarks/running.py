@@ -25,13 +25,15 @@ class Run:
     """A command that has ended.
 
     `memory` is the peak of its processes together, in bytes (off Linux that of the largest of them), and None where the
-    system does not tell; `failure` is why it failed, in one line.
+    system does not tell; `seen` the largest that was seen while looking, 0 where nobody could; `failure` is why it
+    failed, in one line.
     """
 
     seconds: float
     memory: int | None
     output: str
     failure: str = ""
+    seen: int = 0
 
     @property
     def answer(self) -> Any:
@@ -61,12 +63,12 @@ def run(command: Sequence[str], environment: Mapping[str, str] | None = None, lo
             return Run(0.0, None, "", NOT_INSTALLED)
         with Watch(process.pid, looking) as watch:
             largest = _wait(process)
+            seconds = time.perf_counter() - begin
         memory = largest and max(largest, watch.peak)
-        seconds = time.perf_counter() - begin
         output.seek(0)
         messages.seek(0)
         failure = _failure(process.returncode, messages.read().splitlines())
-        return Run(seconds, memory, output.read(), failure)
+        return Run(seconds, memory, output.read(), failure, watch.peak)
 
 
 def _wait(process: subprocess.Popen) -> int | None:

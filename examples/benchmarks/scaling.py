@@ -5,7 +5,8 @@
 
 Each point is a fit in a fresh process: a grid of learning rates on 5 folds, 2 x 64 units, batches of 256, one epoch.
 Seconds are of the call of `fit`, memory is what the peak of the process and its forks grew by during it; torch itself
-is in neither. The fastest of `--repeat` runs counts. Beside the memory stands the formula, `expected_bytes`.
+is in neither. The fastest of `--repeat` runs counts. Beside the memory stands the formula,
+`expected_bytes`. It is looked at in `/proc`: on Linux only.
 
 The exponent is that of the growth over an axis's last three points: 1 is linear. On the axis of cores the scores have
 to be the same bits; there are ten epochs. The plot needs matplotlib.
@@ -120,7 +121,7 @@ def fit(point: Point) -> dict[str, Any]:
     # what is imported at first use is no part of the growth
     search(2, 1).fit(X[:100], y[:100])
     model = search(point.candidates, point.epochs)
-    before = of_family(os.getpid()) or peak()
+    before = of_family(os.getpid())
     begin = time.perf_counter()
     model.fit(X, y)
     seconds = time.perf_counter() - begin
@@ -128,21 +129,11 @@ def fit(point: Point) -> dict[str, Any]:
     return {"seconds": seconds, "before": before, "scores": hashlib.sha256(scores.tobytes()).hexdigest()}
 
 
-def peak() -> int:
-    """The process's largest resident memory so far, in bytes."""
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
 def run_point(point: Point, repeat: int) -> dict[str, Any]:
     """The fastest of several processes, and the memory of one more, which is looked at all the time."""
     answers = [_run_once(point).answer for _ in range(repeat)]
     looked_at = _run_once(point, looking=0.5)
-    if not looked_at.memory:
-        raise SystemExit("this system does not tell how much memory a process had")
-    grown = looked_at.memory - looked_at.answer["before"]
+    grown = looked_at.seen - looked_at.answer["before"]
     return {**min(answers, key=lambda answer: answer["seconds"]), "bytes": grown}
 
 

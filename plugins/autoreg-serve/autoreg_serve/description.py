@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from typing import Any
 
 from autoreg_serve.bodies import CSV, JSON, READING
@@ -16,11 +17,12 @@ _TYPES = {
     "date": ["string", "null"],
 }
 _OPTIONS = {
-    "sep": "What separates the columns of a CSV body: found out where not given.",
-    "decimal": "Decimal sign of a CSV body: a point where not given.",
-    "thousands": "What groups thousands in a CSV body: never guessed.",
-    "na_values": "A text of a CSV body that means missing, in place of NA, None, null and the like; may be repeated.",
+    "sep": ("What separates the columns of a CSV body", "found out where not given"),
+    "decimal": ("Decimal sign of a CSV body", "a point where not given"),
+    "thousands": ("What groups thousands in a CSV body", "never guessed"),
+    "na_values": ("A text of a CSV body that means missing", "NA, None, null and the like where none is given"),
 }
+"""What each is, and what holds in its absence, unless the model's table was read otherwise."""
 _REFUSALS = {
     400: "The body, or a parameter, cannot be read.",
     406: "The header Accept wants neither JSON nor CSV.",
@@ -105,7 +107,12 @@ def predict_operation(served: Served) -> dict[str, Any]:
     parameters = (
         [_parameter("interval", "Level of an interval, such as 0.9.", "number")] if served.has_intervals else []
     )
-    parameters += [_parameter(name, _OPTIONS[name], "string") for name in READING]
+    told = served.manifest.get("reading", {})
+    for name in READING:
+        what, otherwise = _OPTIONS[name]
+        if name in told:
+            otherwise = f"{json.dumps(told[name])} where not given, as in the table that the model was fitted on"
+        parameters.append(_parameter(name, f"{what}: {otherwise}.", "string"))
     answer = {**dict.fromkeys(served.targets, 0.0)}
     return {
         "parameters": parameters,
@@ -114,7 +121,10 @@ def predict_operation(served: Served) -> dict[str, Any]:
             "description": "A table as JSON or CSV; with the header Content-Encoding: gzip also compressed.",
             "content": {
                 JSON: {"schema": either, "examples": examples},
-                CSV: {"schema": {"type": "string"}, "example": _csv([list(row), list(row.values())])},
+                CSV: {
+                    "schema": {"type": "string"},
+                    "example": _csv([list(row), list(row.values())], told.get("decimal") or "."),
+                },
             },
         },
         "responses": {
@@ -158,7 +168,9 @@ def _parameter(name: str, text: str, kind: str) -> dict[str, Any]:
     return {"name": name, "in": "query", "required": False, "description": text, "schema": {"type": kind}}
 
 
-def _csv(rows: list[list[Any]]) -> str:
+def _csv(rows: list[list[Any]], decimal: str = ".") -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    writer = csv.writer(text, delimiter="," if decimal == "." else ";", lineterminator="\n")
+    for row in rows:
+        writer.writerow([str(cell).replace(".", decimal) if isinstance(cell, float) else cell for cell in row])
     return text.getvalue()

@@ -107,6 +107,11 @@ def test_csv_is_read_as_the_models_table_was(start: Start, path: Path, rows: pd.
     text = frame.fillna({"area": -999}).to_csv(index=False, sep=";", decimal=",")
     response = httpx.post(f"{url}/predict", content=text, headers=CSV)
     assert np.array_equal(predicted(response), model.predict(frame))
+    operation = httpx.get(f"{url}/openapi.json").json()["paths"]["/predict"]["post"]
+    example = operation["requestBody"]["content"]["text/csv"]["example"]
+    assert httpx.post(f"{url}/predict", content=example, headers=CSV).status_code == 200
+    told = {one["name"]: one["description"] for one in operation["parameters"]}
+    assert told["decimal"].startswith('Decimal sign of a CSV body: "," where not given')
 
 
 def test_a_text_that_is_a_category_is_kept_as_written(client: httpx.Client, model: Any, rows: pd.DataFrame) -> None:
