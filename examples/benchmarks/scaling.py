@@ -65,6 +65,7 @@ def expected_bytes(point: Point) -> dict[str, float]:
     """
     from autoreg.grouping import STACK_BYTES
     from autoreg.inputs import ENCODED_BYTES
+    from autoreg.search import WORTH_FORKS
     from autoreg.training import VALIDATION_ELEMENTS
 
     n, d, c, k, b = point.rows, point.features, point.candidates, point.folds, point.batch
@@ -80,6 +81,7 @@ def expected_bytes(point: Point) -> dict[str, float]:
     encoded = 4.0 * k * n * d
     once = encoded <= ENCODED_BYTES
     chunk = min(training * n, at_once * VALIDATION_ELEMENTS)
+    forks = at_once if at_once > 1 and c * parameters * n * (k - 1) * point.epochs > WORTH_FORKS else 0
     return {
         # the frame, its numbers, and the tensor of them; statistics of a fold's rows
         "table": 15.0 * n * d,
@@ -95,8 +97,10 @@ def expected_bytes(point: Point) -> dict[str, float]:
         "scoring": 165.0 * training * n,
         # one chunk of held-out rows within the networks
         "chunk": 4.0 * chunk * (d * (2 if once else 4) + 2 * max(sizes[1:])),
-        # first and last weights of each member, its module, and out-of-fold predictions
-        "kept": c * (k * (8.0 * parameters + 30_000) + 16 * n),
+        # first and last weights of each member, its module, and out-of-fold predictions; in a fork and on the way, too
+        "kept": c * (k * (8.0 * parameters + 30_000) + 16 * n) * (2 if forks else 1),
+        # Python's own pages, which counting references writes to
+        "forks": forks * 25e6,
     }
 
 
