@@ -275,10 +275,9 @@ def _search(estimator: Any, task: Task, folds: int, seed: int, run_dir: str | No
 
 def _tell_of_early_end(manifest: Mapping[str, Any], run_dir: str, output: str) -> None:
     networks = sum(row["parameters"] is not None and not row["failure"] for row in manifest["leaderboard"])
-    say(
-        f"Stopped early: {output} was chosen from what had a score, {networks} network{'s' * (networks != 1)} "
-        f"among it." + f" The same command with --force goes on from {run_dir}." * Path(run_dir).exists()
-    )
+    what = f"{networks} network{'s' * (networks != 1)} among it"
+    further = f" The same command with --force goes on from {run_dir}." if Path(run_dir).exists() else ""
+    say(f"Stopped early: {output} was chosen from what had a score, {what}.{further}")
 
 
 def _print_fit(results: SearchResults, held: Mapping[str, Any] | None, output: str) -> None:

@@ -51,6 +51,8 @@ def as_when_fitted(given: Mapping[str, Any], manifest: Mapping[str, Any]) -> dic
 
     >>> as_when_fitted({"sep": ";"}, {"reading": {"decimal": ","}})
     {'decimal': ',', 'thousands': None, 'na_values': None, 'sep': ';'}
+    >>> as_when_fitted({"thousands": ","}, {"reading": {"decimal": ","}})["decimal"] is None
+    True
 
     Raises
     ------

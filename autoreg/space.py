@@ -121,7 +121,12 @@ class Candidate:
 
 
 def _plain(value: Any) -> str:
-    """A value as text that is the same in every process: an object by its name, not its place in memory."""
+    """A value as text that is the same in every process, and once a file has held it; an object by its name.
+
+    >>> import numpy as np
+    >>> _plain(np.array([1, 2])), _plain((1, 2)), _plain(np.float64(0.5)), _plain(len)
+    ('[1, 2]', '[1, 2]', '0.5', 'len')
+    """
     if hasattr(value, "shape") and hasattr(value, "tolist"):  # NumPy's numbers and arrays
         value = value.tolist()
     if isinstance(value, tuple):  # as a file gives it back

@@ -331,6 +331,10 @@ def test_columns_of_a_model_without_names_are_taken_by_place(tmp_path: Path) -> 
     assert done.stderr == ""
     expected = load(tmp_path / "m.safetensors").predict(X[:, ::-1])
     assert np.array_equal(pd.read_csv(io.StringIO(done.stdout)).iloc[:, 1], expected)
+    (target,) = load(tmp_path / "m.safetensors").model_.manifest["targets"]
+    pd.DataFrame(X, columns=["x1", "x0"]).assign(**{target: expected}).to_csv(tmp_path / "t.csv", index=False)
+    scored = json.loads(run("evaluate", tmp_path / "m.safetensors", tmp_path / "t.csv", "--json").stdout)
+    assert scored["targets"][0]["rmse"] == pytest.approx(0, abs=1e-9)
 
 
 def test_held_out_companions_are_fitted_on_all_training_rows(houses: pd.DataFrame, tmp_path: Path) -> None:
