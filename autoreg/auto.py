@@ -56,7 +56,7 @@ class AutoRegressor(TableRegressor):
     n_jobs : int or None
         Stacks of networks trained at once, each on one core; None is one per core. The numbers do not depend on it.
     device : {"auto", "cpu", "cuda"}
-        Where networks train; ``"cuda:1"`` names a GPU. ``"auto"`` is the CPU until GPUs have been measured. What is
+        Where networks train; ``"cuda:1"`` names a GPU. ``"auto"`` is the CPU. What is
         scored at the end, saved and predicted is always computed on the CPU.
     precision : {"auto", "float32", "bfloat16"}
         Of the matrix products while training. ``"auto"`` takes bfloat16 for the portfolio where the processor is

@@ -24,11 +24,23 @@ class Order:
         The member's training rows.
     batch_size : int
         Nominal; an epoch is cut into near-equal batches of about this size.
+    subsample : float
+        Share of the rows that an epoch takes.
     """
 
     seed: int
     rows: NDArray[np.int64]
     batch_size: int
+    subsample: float = 1.0
+
+    @property
+    def n_rows(self) -> int:
+        """Rows in an epoch.
+
+        >>> Order(0, np.arange(1000), 256, subsample=0.1).n_rows
+        100
+        """
+        return max(1, round(self.subsample * len(self.rows)))
 
     @property
     def n_steps(self) -> int:
@@ -37,16 +49,16 @@ class Order:
         >>> Order(0, np.arange(1000), 256).n_steps
         4
         """
-        return max(1, round(len(self.rows) / self.batch_size))
+        return max(1, round(self.n_rows / self.batch_size))
 
     @property
-    def key(self) -> tuple[int, int, int]:
-        return self.seed, id(self.rows), self.batch_size
+    def key(self) -> tuple[int, int, int, float]:
+        return self.seed, id(self.rows), self.batch_size, self.subsample
 
     def epoch(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Rows of every step, (S, B), and which of them are real; a batch that is one row short repeats a row."""
-        n, steps = len(self.rows), self.n_steps
-        order = np.random.default_rng(mix(self.seed, epoch)).permutation(n)
+        n, steps = self.n_rows, self.n_steps
+        order = np.random.default_rng(mix(self.seed, epoch)).permutation(len(self.rows))
         bounds = np.arange(steps + 1) * n // steps
         place = bounds[:-1, None] + np.arange(-(-n // steps))
         real = place < bounds[1:, None]

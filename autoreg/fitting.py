@@ -317,8 +317,8 @@ def half_pays(precision: str, facts: Mapping[str, Any], n_rows: int, device: str
     if precision not in PRECISIONS:
         raise OptionError(unknown("precision", precision, PRECISIONS))
     if precision == "auto":
-        # in the small batches of a small table the casts take longer than the products
-        return bool(facts.get("half", False)) and n_rows >= 100 and has_bfloat16(device)
+        # in the small batches of a small table the casts take longer than the products, and on a GPU in all
+        return bool(facts.get("half", False)) and n_rows >= 100 and device == "cpu" and has_bfloat16()
     return precision == "bfloat16"
 
 

@@ -23,6 +23,9 @@ from autoreg.stacking import mix, signature
 STACK_BYTES = 1 << 29
 """Activations and parameters that one stack may hold; longer work is split into several stacks."""
 
+GPU_STACK_BYTES = 1 << 32
+"""The same on a GPU, which is idle for most of a step of a small stack."""
+
 
 StopRule = Callable[[Candidate, Sequence[float]], bool]
 """``stop(candidate, curve)``: whether a candidate leaves before its time."""
@@ -46,6 +49,7 @@ class Built:
             # 10 and 10.0 are equal, and mean different things
             repr(candidate["n_iter_no_change"]) if candidate["early_stopping"] else None,
             max(member.batch_size for member in self.members),
+            candidate["subsample"],
             signature(self.members[0].module),
         )
 
@@ -62,7 +66,8 @@ class Built:
         """Products of parameters and rows that its training takes, to tell long from short."""
         module = self.members[0].module
         parameters = sum(parameter.numel() for parameter in module.parameters()) * module.n_views
-        return float(parameters) * sum(len(m.train) for m in self.members) * int(self.recipe.candidate["max_epochs"])
+        rows = sum(len(member.train) * member.subsample for member in self.members)
+        return float(parameters) * rows * int(self.recipe.candidate["max_epochs"])
 
 
 def recipe_of(candidate: Candidate, problem: Problem) -> Recipe:
@@ -109,6 +114,7 @@ def build(index: int, candidate: Candidate, problem: Problem) -> Built:
                 recipe.schedule,
                 batch_size(candidate["batch_size"], len(fold.train)),
                 _encoding_key(candidate, k, module.encoding),
+                float(candidate["subsample"]),
             )
         )
         # .to() rounded the target's scale to the members' precision
@@ -145,19 +151,21 @@ def _encoding_key(candidate: Candidate, fold: int, module: nn.Module) -> Hashabl
     return (encoding if isinstance(encoding, str) or encoding is None else id(encoding), options, fold, buffers)
 
 
-def stacks_of(built: Sequence[Built], share: bool = True) -> list[list[Built]]:
+def stacks_of(built: Sequence[Built], share: bool = True, device: str = "cpu") -> list[list[Built]]:
     """Candidates of one program together, in pieces that fit into memory and that two cores share evenly.
 
     Smaller stacks take longer for each network. So the largest is cut only while one of two cores would otherwise idle
     for much of the time; how many cores there are does not matter, so that the numbers are the same everywhere.
-    Without `share` none is cut for that.
+    Without `share` none is cut for that, and none on a GPU, where stacks train one after another.
     """
+    room = STACK_BYTES if device == "cpu" else GPU_STACK_BYTES
+    share = share and device == "cpu"
     groups: dict[Hashable, list[Built]] = {}
     for item in built:
         groups.setdefault(item.key, []).append(item)
     stacks = []
     for group in groups.values():
-        most = max(1, STACK_BYTES // max(1, group[0].bytes))
+        most = max(1, room // max(1, group[0].bytes))
         stacks += _cut(group, -(-len(group) // most))
     while share and stacks and _longest_of_two(stacks) > UNEVEN * sum(map(work_of, stacks)) / 2:
         largest = max(range(len(stacks)), key=lambda place: work_of(stacks[place]))

@@ -42,6 +42,9 @@ def check_candidate(candidate: Candidate) -> None:
     size = candidate["batch_size"]
     if size != "auto" and not _is_count(size):
         raise OptionError(f"batch_size={size!r}: give 'auto' or a whole number of at least 1")
+    share = candidate["subsample"]
+    if not _is_number(share) or not 0 < share <= 1:
+        raise OptionError(f"subsample={share!r}: give a number above 0 and at most 1")
     if not isinstance(candidate["early_stopping"], (bool, np.bool_)):
         raise OptionError(f"early_stopping={candidate['early_stopping']!r}: give True or False")
     seed = candidate.parameters.get(SEED, 0)

@@ -34,6 +34,9 @@ class NeuralRegressor(TableRegressor):
         Passes over the training rows.
     batch_size : int or "auto"
         Rows in a step; ``"auto"`` grows from 64 to 1024 with the table.
+    subsample : float
+        Share of the training rows that an epoch takes, drawn anew for each: epochs become shorter, and validation more
+        frequent.
     encoding : str or None
         What stands before the network; None hands numbers through untouched.
     target_scaling : {"standard", "log", None}
@@ -53,7 +56,7 @@ class NeuralRegressor(TableRegressor):
         Options of the named parts; also reached as ``network__depth`` by `set_params` and `GridSearchCV`.
     random_state : int, RandomState or None
     device : {"auto", "cpu", "cuda"}
-        Where networks train; ``"cuda:1"`` names a GPU. ``"auto"`` is the CPU until GPUs have been measured. What is
+        Where networks train; ``"cuda:1"`` names a GPU. ``"auto"`` is the CPU. What is
         scored at the end, saved and predicted is always computed on the CPU.
     verbose : int
 
@@ -92,6 +95,7 @@ class NeuralRegressor(TableRegressor):
         schedule: Any = "cosine",
         max_epochs: int = 100,
         batch_size: int | str = "auto",
+        subsample: float = 1.0,
         encoding: Any = "plain",
         target_scaling: str | None = "standard",
         early_stopping: bool = False,
@@ -114,6 +118,7 @@ class NeuralRegressor(TableRegressor):
         self.schedule = schedule
         self.max_epochs = max_epochs
         self.batch_size = batch_size
+        self.subsample = subsample
         self.encoding = encoding
         self.target_scaling = target_scaling
         self.early_stopping = early_stopping

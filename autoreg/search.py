@@ -175,7 +175,7 @@ def evaluate(
             done[index] = _failed(index, candidate, problem, error)
     journal, pace = journal or Unkept(), pace or AsPlanned()
     # the longest first, so that no core waits long for the last
-    stacks = sorted(stacks_of(built, share=pace.shares), key=lambda stack: -work_of(stack))
+    stacks = sorted(stacks_of(built, pace.shares, problem.device), key=lambda stack: -work_of(stack))
     journal.stacks(first_index, len(stacks))
     earlier = [place for place, stack in enumerate(stacks) if is_kept(stack, journal)]
 

@@ -29,6 +29,7 @@ DEFAULTS: dict[str, Any] = {
     "schedule": "cosine",
     "max_epochs": 100,
     "batch_size": "auto",
+    "subsample": 1.0,
     "target_scaling": "standard",
     "early_stopping": False,
     "n_iter_no_change": 10,

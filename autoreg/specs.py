@@ -43,6 +43,8 @@ class MemberSpec:
         The fold's rows; `valid` may be empty.
     encoding_key : hashable
         Equal for members whose encodings without parameters give the same numbers.
+    subsample : float
+        Share of the training rows that an epoch takes.
     """
 
     module: Member
@@ -56,6 +58,7 @@ class MemberSpec:
     schedule: Schedule
     batch_size: int
     encoding_key: Hashable = None
+    subsample: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 
 from autoreg.inputs import Data
+from autoreg.pace import VALIDATION_COST
 from autoreg.results import OnProgress, Progress
 from autoreg.specs import CandidateOutcome, StackSpec
 from autoreg.threads import at_once
@@ -116,7 +117,7 @@ def seconds_per_epoch(spec: StackSpec, data: Data, steps: int = 3) -> float:
     Returns
     -------
     float
-        Seconds for training and validation, seen as a fourth of as many rows at a third of the work.
+        Seconds for training and validation of all rows that are held out.
     """
     run = StackRun(spec, data)
     batches = run.batches.epoch(1, spec.dtype)
@@ -127,4 +128,5 @@ def seconds_per_epoch(spec: StackSpec, data: Data, steps: int = 3) -> float:
     steps = min(steps, batches.n_steps)
     begin = time.perf_counter()
     run.train_steps(batches, rates, 0, steps).sum().item()
-    return (time.perf_counter() - begin) / steps * batches.n_steps * (1 + 1 / 12)
+    each, whole = (time.perf_counter() - begin) / steps, batches.n_steps / spec.members[0].subsample
+    return each * (batches.n_steps + whole * VALIDATION_COST)

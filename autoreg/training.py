@@ -24,7 +24,10 @@ from autoreg.stacking import keep_members, mapped_forwards, stack_modules
 from autoreg.updates import Updates, infer_roles
 
 VALIDATION_ELEMENTS = 1 << 13
-"""Rows times members that one validation chunk holds."""
+"""Rows times members that one validation chunk holds: what they need stays in a core's cache."""
+
+GPU_VALIDATION_ELEMENTS = 1 << 20
+"""The same on a GPU."""
 
 PREPARED_ELEMENTS = 1 << 20
 """Rows times members times targets whose numbers are looked up at once."""
@@ -92,7 +95,7 @@ class StackRun:
         self.store = FlatParameters(self.stack, spec.half)
         self.updates = Updates([member.optimizer for member in self.members], self.store, infer_roles(self.stack))
         self.batches = Batches(
-            [Order(member.seed, member.train, member.batch_size) for member in self.members],
+            [Order(member.seed, member.train, member.batch_size, member.subsample) for member in self.members],
             data.sample_weight,
             self.device,
         )
@@ -281,7 +284,8 @@ class StackRun:
         if self.data.sample_weight is not None:
             weight = weight * self.data.sample_weight[rows]
         index = torch.from_numpy(rows).to(self.device)
-        chunk = max(64, VALIDATION_ELEMENTS // len(self.members))
+        most = VALIDATION_ELEMENTS if self.device.type == "cpu" else GPU_VALIDATION_ELEMENTS
+        chunk = max(64, most // len(self.members))
         prediction = torch.cat([self._predict(part) for part in index.split(chunk, dim=1)], dim=1)
         scores = self.spec.score(self.data.target[index], prediction, torch.from_numpy(weight).to(self.device)).tolist()
         if before is not None:

@@ -618,6 +618,8 @@ WRONG = [
     (small, {"max_epochs": 2.5}, OptionError, "max_epochs=2.5"),
     (small, {"batch_size": 0}, OptionError, "batch_size=0"),
     (small, {"batch_size": "big"}, OptionError, "batch_size='big'"),
+    (small, {"subsample": 0}, OptionError, "subsample=0: give a number above 0 and at most 1"),
+    (small, {"subsample": "half"}, OptionError, "subsample='half'"),
     (small, {"early_stopping": True, "validation_fraction": 2}, OptionError, "validation_fraction=2"),
     (small, {"early_stopping": True, "n_iter_no_change": 0}, OptionError, "n_iter_no_change=0"),
     (search, {"effort": "fast"}, OptionError, "no effort 'fast'; known: balanced, quick, thorough"),

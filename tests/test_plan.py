@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from autoreg.grouping import STACK_BYTES, UNEVEN, _longest_of_two, stacks_of
+from autoreg.grouping import GPU_STACK_BYTES, STACK_BYTES, UNEVEN, _longest_of_two, stacks_of
 
 
 def items(key, n, work=1.0, size=1):
@@ -35,3 +35,10 @@ def test_two_cores_have_about_equal_work_in_as_few_stacks_as_that_takes(groups, 
 def test_a_stack_fits_into_memory():
     stacks = stacks_of(items("a", 10, size=STACK_BYTES // 3))
     assert [len(stack) for stack in stacks] == [2, 3, 2, 3]
+
+
+def test_a_gpu_takes_larger_stacks_and_none_is_cut_for_a_second_core():
+    assert [len(stack) for stack in stacks_of(items("a", 8), device="cuda")] == [8]
+    large = GPU_STACK_BYTES // 3
+    assert [len(stack) for stack in stacks_of(items("a", 4, size=large), device="cuda")] == [2, 2]
+    assert GPU_STACK_BYTES > STACK_BYTES

@@ -21,7 +21,7 @@ from autoreg.builtins import portfolio as builtin
 from autoreg.builtins.portfolio import portfolio
 from autoreg.cli import autoreg
 from autoreg.errors import ModelFileError, OptionError
-from autoreg.pace import SETTLED, AsBefore, ByClock, seconds_of
+from autoreg.pace import SETTLED, VALIDATION_COST, AsBefore, ByClock, seconds_of
 from autoreg.persistence import read_manifest
 from autoreg.plans import RanPlan, plan_of
 from autoreg.plugins import load_plugins
@@ -118,14 +118,37 @@ def timed(seconds: float, each: float, at_once: int = 2) -> Space:
 
 @pytest.mark.parametrize("at_once", [1, 2, 4])
 def test_a_round_fits_into_the_time(at_once: int) -> None:
-    for seconds, each in ((60.0, 0.01), (60.0, 0.1), (60.0, 1.0), (20.0, 5.0)):
+    for seconds, each in ((60.0, 0.01), (60.0, 0.1), (60.0, 1.0), (20.0, 5.0), (20.0, 50.0)):
         found = portfolio(timed(seconds, each, at_once), [], None, 0)
         lanes = {candidate["encoding"]: 0.0 for candidate in found}
         assert len(found) >= 2
         assert len(lanes) == 2
         counts = [sum(c["encoding"] == name for c in found) for name in lanes]
-        work = sum(c["max_epochs"] * each for c in found) * builtin.cost_share(max(counts) * 2 // max(2, at_once))
-        assert work <= 1.05 * seconds * at_once + each * len(found)
+        work = sum(passes(c) * each for c in found) * builtin.cost_share(max(counts) * 2 // max(2, at_once))
+        assert work <= 1.05 * seconds * at_once
+
+
+def passes(candidate: Candidate) -> float:
+    """How often it trains on all rows, validation in the same measure."""
+    return float(candidate["max_epochs"] * (candidate["subsample"] + VALIDATION_COST) / (1 + VALIDATION_COST))
+
+
+def test_an_epoch_is_a_part_of_the_rows_where_few_passes_over_them_fit() -> None:
+    for each in (3.0, 6.0, 20.0, 100.0):
+        for candidate in portfolio(timed(30, each), [], None, 0):
+            assert 0 < candidate["subsample"] <= 1
+            assert passes(candidate) * each == pytest.approx(30, rel=0.1)
+            assert candidate["max_epochs"] == 1 or candidate["max_epochs"] * VALIDATION_COST * each < 8.5
+    assert {c["subsample"] for c in portfolio(timed(30, 0.5), [], None, 0)} == {1.0}
+
+
+@pytest.mark.parametrize("mine", [{"max_epochs": [3]}, {"subsample": [0.5]}])
+def test_what_the_user_says_of_epochs_stays(mine: dict[str, list[float]]) -> None:
+    space = Space((mine,), SIZE, time=Time(30, 2, lambda candidate: 20.0))
+    for candidate in portfolio(space, [], None, 0):
+        ((name, values),) = mine.items()
+        assert candidate[name] == values[0]
+        assert candidate["subsample"] == (0.5 if name == "subsample" else 1.0)
 
 
 def test_with_little_time_fewer_candidates_train_longer() -> None:

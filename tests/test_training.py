@@ -2,6 +2,7 @@
 
 import copy
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -301,6 +302,34 @@ def test_every_row_is_seen_once_an_epoch():
             seen += rows[member][weights[member] > 0].tolist()
             assert int((weights[member] > 0).sum()) == counts[member]
         assert sorted(seen) == list(expected)
+
+
+def test_an_epoch_of_a_share_takes_other_rows_each_time():
+    rows = np.arange(5, 108)
+    order = Order(0, rows, 16, subsample=0.5)
+    seen = []
+    for epoch in range(1, 13):
+        drawn, real = order.epoch(epoch)
+        assert len(drawn) == order.n_steps == 3
+        own = drawn[real].tolist()
+        assert len(set(own)) == len(own) == order.n_rows == 52
+        seen.append(set(own))
+    assert set.union(*seen) == set(rows.tolist())
+    assert len(set(map(frozenset, seen))) == 12
+    whole, all_real = Order(0, rows, 16).epoch(1)
+    assert sorted(whole[all_real].tolist()) == rows.tolist()
+
+
+def test_members_that_take_shares_train_in_a_stack_as_alone():
+    data = table(weighted=True)
+    specs = [
+        replace(spec, subsample=share) for spec, share in zip(members(plain, data), (1.0, 0.5, 0.2) * 3, strict=True)
+    ]
+    together = run(specs, data, choose_epoch=False)
+    found = [p for outcome in together for p in outcome.predictions]
+    for spec, prediction in zip(specs, found, strict=True):
+        alone = run([spec], data, choose_epoch=False)[0].predictions[0]
+        assert np.abs(prediction - alone).max() < 1e-9
 
 
 def test_rows_that_depend_on_each_other_are_noticed_in_a_small_step():

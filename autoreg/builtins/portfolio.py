@@ -9,6 +9,7 @@ import numpy as np
 from scipy import stats
 
 from autoreg.hookspecs import hookimpl
+from autoreg.pace import VALIDATION_COST
 from autoreg.results import CandidateResult
 from autoreg.space import PARTS, Candidate, Space, Time
 
@@ -29,6 +30,9 @@ MOST_EPOCHS = 256
 
 FEWEST_EPOCHS = 48
 """Epochs that the plan for a time limit gives a candidate before it gives time to a second one."""
+
+FEW_EPOCHS = 8
+"""Where there is no time for so many, an epoch is a part of the rows: a schedule needs some, and so does the clock."""
 
 AT_A_TIME = 4
 """Candidates of one encoding in a round: they share a stack, and a rung compares them."""
@@ -90,7 +94,7 @@ def _timed_round(
     lanes = min(max(2, time.at_once), room - len(results))
     if lanes < 1:
         return []
-    sizes, epochs = [], []
+    sizes, epochs, shares = [], [], []
     # on one core the stacks follow each other
     seconds = time.seconds * min(1.0, time.at_once / lanes)
     for lane in range(lanes):
@@ -100,13 +104,38 @@ def _timed_round(
         size = AT_A_TIME
         while size > 1 and seconds / (each * size * cost_share(size)) < FEWEST_EPOCHS:
             size //= 2
+        many, share = _epochs_of(seconds / (each * size * cost_share(size)))
+        if {"max_epochs", "subsample"} & set(first.parameters):
+            share = 1.0
         sizes.append(size)
-        epochs.append(int(min(MOST_EPOCHS, seconds / (each * size * cost_share(size)))))
+        epochs.append(many)
+        shares.append(share)
     if results and max(epochs) < FEWEST_EPOCHS // 2:
         return []
     chosen = _candidates(space, results, sizes, seed)
-    lengths = [max(1, e) for size, e in zip(sizes, epochs, strict=True) for _ in range(size)]
-    return [Candidate({"max_epochs": e, **one}) for e, one in zip(lengths, chosen, strict=True)][: room - len(results)]
+    plans = [
+        {"max_epochs": many, **({"subsample": share} if share < 1 else {})}
+        for size, many, share in zip(sizes, epochs, shares, strict=True)
+        for _ in range(size)
+    ]
+    return [Candidate({**plan, **one}) for plan, one in zip(plans, chosen, strict=True)][: room - len(results)]
+
+
+def _epochs_of(passes: float) -> tuple[int, float]:
+    """Epochs, and the share of the rows that each takes, where there is time for so many passes over all of them.
+
+    Validation after each epoch may take a fourth of the time.
+
+    >>> _epochs_of(1000.0), _epochs_of(30.5), _epochs_of(8.0)
+    ((256, 1.0), (30, 1.0), (8, 1.0))
+    >>> [(many, round(share, 3)) for many, share in map(_epochs_of, (4.0, 1.0, 0.3, 0.0))]
+    [(8, 0.458), (3, 0.278), (1, 0.242), (1, 0.01)]
+    """
+    if passes >= FEW_EPOCHS:
+        return int(min(MOST_EPOCHS, passes)), 1.0
+    validation = VALIDATION_COST / (1 + VALIDATION_COST)
+    many = int(np.clip(passes / (4 * validation), 1, FEW_EPOCHS))
+    return many, float(np.clip((passes / many - validation) / (1 - validation), 0.01, 1.0))
 
 
 def _only(lane: int, lanes: int) -> list[int]:

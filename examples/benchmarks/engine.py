@@ -2,11 +2,11 @@
 
     python examples/benchmarks/environments.py FOLDER skorch pytabkit
     python examples/benchmarks/engine.py --environments FOLDER [--sizes 2x64 3x256] [--systems NAME ...]
-                                         [--repeat 3] [--json FILE] [--smoke]
+                                         [--rates 8] [--repeat 3] [--json FILE] [--smoke]
 
-The job is cross-validation of a grid: 8 learning rates on 5 folds, 20 epochs each, batches of 256, 8,000 rows of 20
-features. `systems.py` says how each system is told to do it. Each runs in a fresh process, `--repeat` takes them in
-turns and prints medians. Nothing else should run on the machine.
+The job is cross-validation of a grid: 8 learning rates, or `--rates`, on 5 folds, 20 epochs each, batches of 256, 8,000
+rows of 20 features. `systems.py` says how each system is told to do it. Each runs in a fresh process, `--repeat` takes
+them in turns and prints medians. Nothing else should run on the machine. Those on a GPU run where they are named.
 
 A row gives the seconds of the whole call; how many times as long that is as ours in float32 and in bfloat16; the rate
 of its arithmetic (only products of matrices count, forward and backward) and that rate over the rate of one large
@@ -30,6 +30,8 @@ from systems import SYSTEMS, Job
 TITLES = {
     "autoreg float32": "autoreg, float32",
     "autoreg bfloat16": "autoreg, bfloat16",
+    "autoreg cuda float32": "autoreg, GPU, float32",
+    "autoreg cuda bfloat16": "autoreg, GPU, bfloat16",
     "drop-in": "GridSearchCV(NeuralRegressor)",
     "loop": "plain PyTorch loop in processes",
     "sklearn": "GridSearchCV(MLPRegressor)",
@@ -38,8 +40,9 @@ TITLES = {
     "pytabkit processes": "pytabkit RealMLP, processes",
 }
 ENVIRONMENT_OF = {"skorch": "skorch", "pytabkit": "pytabkit", "pytabkit processes": "pytabkit"}
-THREADED = ("autoreg float32", "autoreg bfloat16", "pytabkit", "limit")
+THREADED = ("autoreg float32", "autoreg bfloat16", "autoreg cuda float32", "autoreg cuda bfloat16", "pytabkit", "limit")
 """These share the cores by threads; the others by processes of one thread each."""
+ON_PROCESSORS = [name for name in SYSTEMS if "cuda" not in name]
 
 
 def run_system(system: str, job: Job, environments: Path | None) -> dict[str, Any]:
@@ -122,14 +125,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--environments", type=Path, help="the folder that environments.py filled")
     parser.add_argument("--sizes", nargs="+", default=["2x64", "3x256"], help="layers x units")
-    parser.add_argument("--systems", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS), metavar="NAME",
+    parser.add_argument("--systems", nargs="+", choices=list(SYSTEMS), default=ON_PROCESSORS, metavar="NAME",
                         help=", ".join(SYSTEMS))  # fmt: skip
+    parser.add_argument("--rates", type=int, default=8, metavar="N", help="learning rates of the grid")
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=cores(), help="cores to use")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--smoke", action="store_true", help="a tiny job, to see that everything runs")
     options = parser.parse_args()
-    rates = tuple(float(f"{rate:.2g}") for rate in np.geomspace(1e-3, 3e-2, 8))
+    rates = tuple(float(f"{rate:.2g}") for rate in np.geomspace(1e-3, 3e-2, options.rates))
     results = []
     for size in options.sizes:
         depth, width = map(int, size.split("x"))

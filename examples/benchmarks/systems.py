@@ -68,15 +68,27 @@ Work = Callable[[], Any]
 """The timed part; returns each learning rate's RMSE on each fold, (L, K)."""
 
 
-def autoreg(job: Job, precision: str) -> Work:
+def autoreg(job: Job, precision: str, device: str = "cpu") -> Work:
     from autoreg import AutoRegressor
 
     X, y = job.table()
     search = AutoRegressor(
-        strategy="grid", space={**_fixed(job), "learning_rate": list(job.rates)}, cv=job.splits(),
+        strategy="grid", space={**_fixed(job), "learning_rate": list(job.rates)}, cv=job.splits(), device=device,
         companions=None, ensemble=False, n_jobs=job.jobs, precision=precision, random_state=job.seed, verbose=0,
     )  # fmt: skip
+    if device != "cpu":
+        _wake(device)
     return lambda: _fold_scores(search.fit(X, y).cv_results_, job)
+
+
+def _wake(device: str) -> None:
+    """Have the GPU's libraries loaded, as imports are: once in a process."""
+    import torch
+
+    one = torch.ones(8, 8, device=device, requires_grad=True)
+    for dtype in (torch.float32, torch.bfloat16):
+        (one.to(dtype) @ one.to(dtype)).sum().backward()
+    torch.cuda.synchronize(device)
 
 
 def _fixed(job: Job) -> dict[str, list[Any]]:
@@ -275,6 +287,8 @@ def limit(job: Job) -> dict[str, float]:
 SYSTEMS: dict[str, Callable[[Job], Work]] = {
     "autoreg float32": lambda job: autoreg(job, "float32"),
     "autoreg bfloat16": lambda job: autoreg(job, "bfloat16"),
+    "autoreg cuda float32": lambda job: autoreg(job, "float32", "cuda"),
+    "autoreg cuda bfloat16": lambda job: autoreg(job, "bfloat16", "cuda"),
     "drop-in": drop_in,
     "loop": loop,
     "sklearn": sklearn,

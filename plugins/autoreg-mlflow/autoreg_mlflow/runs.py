@@ -23,6 +23,7 @@ PATIENCE = 120.0
 FACTS = ("strategy", "effort", "scoring", "precision", "seed", "n_rows", "n_folds", "max_epochs")
 PARAMETERS = (
     "network", "activation", "loss", "optimizer", "encoding", "learning_rate", "schedule", "max_epochs", "batch_size",
+    "subsample",
 )  # fmt: skip
 """Logged of every candidate, also where it takes the default."""
 
