@@ -54,7 +54,8 @@ class AutoRegressor(TableRegressor):
         little.
     random_state : int, RandomState or None
     n_jobs : int or None
-        Stacks of networks trained at once, each on one core; None is one per core. The numbers do not depend on it.
+        Stacks of networks trained at once, each on one core, and the cores of companions; None is all. The numbers do
+        not depend on it.
     device : {"auto", "cpu", "cuda"}
         Where networks train; ``"cuda:1"`` names a GPU. ``"auto"`` is the CPU. What is
         scored at the end, saved and predicted is always computed on the CPU.

@@ -161,7 +161,7 @@ NOTICE = "Stopping after the epochs in training, and saving what there is. The s
     "--jobs",
     type=click.IntRange(1),
     metavar="N",
-    help="Cores that networks train on; the result is the same.  [default: all]",
+    help="Cores to use; the result is the same.  [default: all]",
 )
 @click.option(
     "--device",

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, cast
 
+import joblib
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.multioutput import MultiOutputRegressor
@@ -33,6 +34,7 @@ from autoreg.recall import LACKING, as_kept
 from autoreg.registry import Entry, option_names
 from autoreg.results import CandidateResult, OnProgress, Progress
 from autoreg.scoring import Objective, root_mean_squared_error
+from autoreg.threads import at_once, cores
 
 Floats = NDArray[np.float64]
 MANY_VALUES = 200_000
@@ -342,6 +344,20 @@ def fit_companion(
     with _quietly(len(rows) * (numbers.shape[1] + codes.shape[1])):
         estimator.fit(_matrix(numbers[rows], codes[rows]), target, **weights)
     return FittedCompanion(entry, estimator, layout, n_targets)
+
+
+@contextmanager
+def on_cores(n_jobs: int | None) -> Iterator[None]:
+    """Companions take so many cores: their OpenMP threads, and what joblib gives an estimator with ``n_jobs=None``.
+
+    >>> with on_cores(1):
+    ...     joblib.effective_n_jobs(None)
+    1
+    """
+    many = at_once(n_jobs)
+    limit = many if many < cores() else None
+    with joblib.parallel_config(n_jobs=many), _libraries(len(sys.modules)).limit(limits=limit, user_api="openmp"):
+        yield
 
 
 @contextmanager

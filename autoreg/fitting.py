@@ -16,7 +16,7 @@ from sklearn.utils import check_consistent_length
 import autoreg
 from autoreg.arguments import TrainingTable, Validation, as_seed, read_for_fit
 from autoreg.arithmetic import has_bfloat16, usable_device
-from autoreg.companions import EvaluatedCompanion, evaluate_companions
+from autoreg.companions import EvaluatedCompanion, evaluate_companions, on_cores
 from autoreg.errors import (
     AutoregError,
     DataError,
@@ -210,10 +210,12 @@ class _Search:
         def enough() -> bool:
             return self.asked() or (self.limit is not None and time.perf_counter() >= self.limit.companions_until)
 
-        return evaluate_companions(
-            entries, problem.numbers, problem.codes, problem.layout, problem.y, problem.sample_weight, problem.folds,
-            problem.metric.score, problem.seed, on_progress, problem.metric.objective, self.journal, enough,
-        )  # fmt: skip
+        with on_cores(self.estimator.n_jobs):
+            return evaluate_companions(
+                entries, problem.numbers, problem.codes, problem.layout, problem.y, problem.sample_weight,
+                problem.folds, problem.metric.score, problem.seed, on_progress, problem.metric.objective,
+                self.journal, enough,
+            )  # fmt: skip
 
     def choose(self, evaluated: list[Evaluated], companions: list[EvaluatedCompanion]) -> tuple[Selection, bool]:
         """What predicts, and whether it was fitted once more, on all rows."""
@@ -237,7 +239,8 @@ class _Search:
         try:
             if not enough():
                 rows = AllRows.of(self.problem, self.table.n_train, enough)
-                return selection.on_all_rows(rows, self.problem.at_once(self.estimator.n_jobs))
+                with on_cores(self.estimator.n_jobs):
+                    return selection.on_all_rows(rows, self.problem.at_once(self.estimator.n_jobs))
         except Stopped:
             pass
         except (Exception, SystemExit) as error:  # a part of a plugin's or a user's may raise anything

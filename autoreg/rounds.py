@@ -62,6 +62,8 @@ COMPANIONS_SHARE = 0.25
 AFTER, AFTER_SHARE, AFTER_ROW = 0.7, 0.02, 2e-5
 """Seconds, share of the limit, and seconds a row, kept for what comes after the networks."""
 
+NOTHING = "the strategy proposed no candidate: give a larger space"
+
 REFIT_SHARE = 0.3
 """Share of the rest kept for fitting on all rows."""
 
@@ -102,19 +104,25 @@ class Rounds:
             self.pace = ByClock(limit.networks_until)
         self.space = space_of(estimator, problem)
         self._proposed: list[list[Candidate]] = []
+        self._first: list[Candidate] = []
 
     def check_first(self) -> None:
-        """Refuse options that do not go with the data before anything is trained.
+        """Refuse options that do not go with the data, or the strategy, before anything is trained.
 
-        A strategy of ours may be asked twice; a stranger's is not.
+        A strategy of ours may be asked twice. A stranger's is asked once: now, unless it is to know the time left then.
 
         Raises
         ------
         AutoregError
         """
+        ask = partial(self.strategy, self.space, (), self.estimator.n_candidates, self.problem.seed)
         if not self.strategy.ours:
-            return
-        for candidate in self.strategy(self.space, (), self.estimator.n_candidates, self.problem.seed):
+            if self.limit is not None:
+                return
+            self._first = self.journal.proposal(0, ask)
+            if not self._first:
+                raise SearchError(NOTHING)
+        for candidate in self._first or ask():
             try:
                 recipe_of(candidate, self.problem)
             except (Exception, SystemExit) as error:  # of a stranger's part: this candidate's failure, once it is built
@@ -139,7 +147,7 @@ class Rounds:
                     break
                 space = replace(space, time=Time(left, at_once(jobs), partial(seconds_for, problem=self.problem)))
             ask = partial(self.strategy, space, results, self.estimator.n_candidates, self.problem.seed)
-            proposed = self.journal.proposal(len(done), ask)
+            proposed = (not done and self._first) or self.journal.proposal(len(done), ask)
             if not proposed:
                 break
             if not done:
@@ -151,7 +159,7 @@ class Rounds:
                 self.journal, self.asked,
             )  # fmt: skip
         if not done and not self.asked():
-            raise SearchError("the strategy proposed no candidate: give a larger space")
+            raise SearchError(NOTHING)
         return done
 
     def ran(self, companions: list[str]) -> RanPlan:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import joblib
 import numpy as np
 import pytest
 import torch
@@ -11,13 +12,16 @@ from sklearn.dummy import DummyRegressor
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import LinearRegression, RidgeCV
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_info
 
+from autoreg import AutoRegressor, fitting
 from autoreg.companions import evaluate_companions, fit_companion
 from autoreg.encoding import TableLayout
 from autoreg.folds import Fold, make_folds
 from autoreg.registry import Entry, Owner, Registry
 from autoreg.results import Progress
 from autoreg.scoring import Objective
+from autoreg.threads import cores
 
 NAMES = ("mean", "ridge", "hist_gradient_boosting", "extra_trees")
 
@@ -265,3 +269,20 @@ def test_trees_walked_a_few_at_a_time_are_added_up_alike(registry: Registry, mon
     whole = fitted.modules()(numbers, codes)
     monkeypatch.setattr("autoreg.trees.MANY_STEPS", 3 * len(numbers))
     assert torch.equal(fitted.modules()(numbers, codes), whole)
+
+
+@pytest.mark.parametrize("n_jobs", [1, None])
+def test_as_many_cores_as_the_user_allows(monkeypatch: pytest.MonkeyPatch, n_jobs: int | None) -> None:
+    seen: list[tuple[int, set[int]]] = []
+
+    def look(*given: Any, **named: Any) -> list[Any]:
+        threads = {library["num_threads"] for library in threadpool_info() if library["user_api"] == "openmp"}
+        seen.append((joblib.effective_n_jobs(None), threads))
+        return []
+
+    monkeypatch.setattr(fitting, "evaluate_companions", look)
+    X = np.arange(20.0).reshape(10, 2)
+    AutoRegressor(effort="quick", n_candidates=1, space={"max_epochs": [1]}, n_jobs=n_jobs, verbose=0).fit(X, X[:, 0])
+    allowed = n_jobs or cores()
+    assert seen == [(allowed, {allowed})]
+    assert joblib.effective_n_jobs(None) == 1

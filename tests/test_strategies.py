@@ -11,9 +11,9 @@ from click.testing import CliRunner
 from exampletables import lay_out
 from scipy import stats
 
-from autoreg import AutoRegressor
+from autoreg import AutoRegressor, fitting
 from autoreg.cli import autoreg
-from autoreg.errors import OptionError
+from autoreg.errors import OptionError, SearchError
 from autoreg.plugins import load_plugins, registry
 from autoreg.registry import Owner
 from autoreg.results import CandidateResult
@@ -124,6 +124,33 @@ def test_options_on_the_command_line(tmp_path: Any, monkeypatch: pytest.MonkeyPa
     result = CliRunner().invoke(autoreg, [*words.split(), "--strategy-option", "batch", "--force"])
     assert result.exit_code == 2
     assert "option 'batch': write NAME=VALUE" in result.output
+
+
+@pytest.mark.parametrize("what", ["option", "candidate", "nothing"])
+def test_what_a_strangers_strategy_refuses_is_heard_before_anything_is_fitted(
+    what: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    def picky(space: Space, results: Sequence[CandidateResult], n: int | None, seed: int) -> list[Candidate]:
+        if what == "option":
+            raise OptionError("storage='nowhere': give an address")
+        return [] if what == "nothing" else [Candidate({**SHORT, "loss": "poisson"})]
+
+    monkeypatch.setattr(fitting, "evaluate_companions", lambda *given, **named: pytest.fail("companions were fitted"))
+    search = AutoRegressor(strategy=picky, companions="compare", run_dir=tmp_path / "run", verbose=0)
+    with pytest.raises((OptionError, SearchError), match=r"storage='nowhere'|loss poisson|proposed no candidate"):
+        search.fit(X, Y)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_strategy_is_asked_once_for_each_round() -> None:
+    asked: list[int] = []
+
+    def counting(space: Space, results: Sequence[CandidateResult], n: int | None, seed: int) -> list[Candidate]:
+        asked.append(len(results))
+        return in_rounds(space, results, n, seed)
+
+    AutoRegressor(strategy=counting, companions=None, cv=2, random_state=0, verbose=0).fit(X, Y)
+    assert asked == [0, 2, 4]
 
 
 def test_every_strategy_is_offered_what_stands_around_the_portfolio() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import joblib
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
@@ -65,7 +66,7 @@ class SizedExtraTrees(RegressorMixin, BaseEstimator):
         n_trees, leaf = forest_size(*X.shape)
         self.forest_ = ExtraTreesRegressor(
             n_trees, min_samples_leaf=max(leaf, QUANTILE_LEAF) if self.loss == "quantile" else leaf,
-            max_depth=100, random_state=self.random_state, n_jobs=-1,
+            max_depth=100, random_state=self.random_state, n_jobs=joblib.effective_n_jobs(None),
         )  # fmt: skip
         # far from zero the squares that splits are compared by would lose their digits
         y = np.asarray(y, dtype=np.float64)

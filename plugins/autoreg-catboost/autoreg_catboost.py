@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -66,7 +67,7 @@ class CodedCatBoost(RegressorMixin, BaseEstimator):
         if self.constant_ is None:
             self.model_ = CatBoostRegressor(
                 loss_function=self.loss, iterations=self.iterations, random_seed=self.random_state, verbose=False,
-                allow_writing_files=False,
+                allow_writing_files=False, thread_count=joblib.effective_n_jobs(None),
             )  # fmt: skip
             self.model_.fit(self._columns(X), y, sample_weight=sample_weight)
         return self
