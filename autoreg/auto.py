@@ -60,8 +60,8 @@ class AutoRegressor(TableRegressor):
         Where networks train; ``"cuda:1"`` names a GPU. ``"auto"`` is the CPU. What is
         scored at the end, saved and predicted is always computed on the CPU.
     precision : {"auto", "float32", "bfloat16"}
-        Of the matrix products while training. ``"auto"`` takes bfloat16 for the portfolio where the processor is
-        built for it; what is scored, saved and predicted is always computed in float32.
+        Of the matrix products while training. ``"auto"`` takes bfloat16 for the portfolio on a processor that is built
+        for it, never on a GPU; what is scored, saved and predicted is always computed in float32.
     run_dir : path or None
         A directory for the search's journal. What is finished is kept there; the same fit with the same directory goes
         on where an earlier one ended, whatever ended it, to the same result. One process at a time may use it, for one
@@ -196,8 +196,8 @@ class AutoRegressor(TableRegressor):
     def repeating(self, model: AutoRegressor) -> AutoRegressor:
         """Make the next `fit` repeat the search of a fitted or loaded model: its candidates, and when they ended.
 
-        Neither the strategy nor a clock is asked. With the same data and arguments the result is the same to the bit,
-        on the same machine.
+        It holds until a fit succeeds. Neither the strategy nor a clock is asked. With the same data and arguments the
+        result is the same to the bit, on the same machine.
 
         Parameters
         ----------
@@ -212,7 +212,7 @@ class AutoRegressor(TableRegressor):
         ModelFileError
             When the model holds no plan.
         OptionError
-            When its search used parts given as objects and the model was loaded from a file.
+            When its search used parts given as objects: a plan holds their names only.
         """
         self._again = plan_of(model.model_.manifest)
         return self

@@ -161,7 +161,7 @@ NOTICE = "Stopping after the epochs in training, and saving what there is. The s
     "--jobs",
     type=click.IntRange(1),
     metavar="N",
-    help="Cores to use; the result is the same.  [default: all]",
+    help="Cores that networks and companions are fitted on; the result is the same.  [default: all]",
 )
 @click.option(
     "--device",
@@ -175,7 +175,7 @@ NOTICE = "Stopping after the epochs in training, and saving what there is. The s
     type=click.Choice(PRECISIONS),
     default="auto",
     show_default=True,
-    help="Of the matrix products while training; auto takes bfloat16 where the processor is built for it.",
+    help="Of the matrix products while training; auto takes bfloat16 on a processor that is built for it.",
 )
 @click.option(
     "--run-dir",

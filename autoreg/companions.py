@@ -164,6 +164,7 @@ def evaluate_companions(
             if on_progress is not None:
                 done = (index + k / len(folds)) / len(entries)
                 on_progress(Progress("companions", done, index, len(entries) - index))
+            journal.beat()
             if enough():
                 break
             try:
@@ -338,7 +339,7 @@ def fit_companion(
     n_targets = y.shape[1]
     estimator = make_estimator(entry, layout, seed, objective)
     if n_targets > 1 and not get_tags(estimator).target_tags.multi_output:
-        estimator = MultiOutputRegressor(estimator)
+        estimator = MultiOutputRegressor(estimator, n_jobs=1)
     target = y[rows, 0] if n_targets == 1 else y[rows]
     weights = {} if sample_weight is None else _weight_argument(estimator, sample_weight[rows])
     with _quietly(len(rows) * (numbers.shape[1] + codes.shape[1])):
@@ -348,7 +349,7 @@ def fit_companion(
 
 @contextmanager
 def on_cores(n_jobs: int | None) -> Iterator[None]:
-    """Companions take so many cores: their OpenMP threads, and what joblib gives an estimator with ``n_jobs=None``.
+    """Companions take so many cores: libraries' threads, and what joblib gives an estimator with ``n_jobs=None``.
 
     >>> with on_cores(1):
     ...     joblib.effective_n_jobs(None)
@@ -356,7 +357,8 @@ def on_cores(n_jobs: int | None) -> Iterator[None]:
     """
     many = at_once(n_jobs)
     limit = many if many < cores() else None
-    with joblib.parallel_config(n_jobs=many), _libraries(len(sys.modules)).limit(limits=limit, user_api="openmp"):
+    # in threads: processes would start anew and import all for each small transformer of a pipeline
+    with joblib.parallel_config("threading", n_jobs=many), _libraries(len(sys.modules)).limit(limits=limit):
         yield
 
 

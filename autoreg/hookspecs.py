@@ -130,7 +130,7 @@ def register_companions(register: Callable[..., None]) -> None:
 
 @hookspec
 def search_started(plan: object) -> None:
-    """Look at a search that begins: the first candidates are proposed, and nothing is trained yet.
+    """Look at a search that begins: the first candidates are proposed, and no network is trained yet.
 
     plan : ``autoreg.results.SearchPlan``; one object for one search, also found as ``results.plan`` later.
     """

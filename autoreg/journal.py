@@ -35,6 +35,8 @@ except ImportError:  # Windows has none: there, nobody looks whether another pro
 
 FORMAT = 1
 NAME = "journal"
+BEAT = 10.0
+"""Seconds of a search that a crash may lose from its time limit's account."""
 UNIT_FILE = re.compile(r"unit-\d+\.safetensors(\.tmp)?")
 
 
@@ -70,6 +72,9 @@ class Unkept:
 
     def note_fact(self, name: str, value: Any) -> None:
         """Keep a small JSON value under a name; the last one counts."""
+
+    def beat(self) -> None:
+        """Be told that the search is still at work."""
 
     def proposal(self, first: int, propose: Callable[[], Sequence[Candidate]]) -> list[Candidate]:
         """The strategy's answer once `first` candidates are done: as it was, or asked for."""
@@ -128,7 +133,7 @@ class Journal(Unkept):
         self._header: dict[str, Any] | None = None
         self._facts: dict[str, Any] = {}
         self._units: dict[str, dict[str, Any]] = {}
-        self._trouble, self._told = "", False
+        self._trouble, self._told, self._told_at = "", False, 0.0
         try:
             if not self.directory.is_dir():
                 self.directory.mkdir()
@@ -238,6 +243,11 @@ class Journal(Unkept):
     def note_fact(self, name: str, value: Any) -> None:
         self._try({"kind": "fact", "name": name, "value": value})
 
+    def beat(self) -> None:
+        """Keep how long the search has taken, where no record has done so for a while."""
+        if self.elapsed - self._told_at >= BEAT:
+            self.note_fact("beat", None)
+
     def proposal(self, first: int, propose: Callable[[], Sequence[Candidate]]) -> list[Candidate]:
         """The strategy's answer once `first` candidates are done.
 
@@ -318,7 +328,7 @@ class Journal(Unkept):
         return name
 
     def _append(self, record: dict[str, Any]) -> None:
-        record["elapsed"] = round(self.elapsed, 3)
+        record["elapsed"] = self._told_at = round(self.elapsed, 3)
         line = as_line(record)
         try:
             if os.write(self._file, line) < len(line):

@@ -31,7 +31,7 @@ class NeuralRegressor(TableRegressor):
     schedule : {"constant", "cosine", "flat_cosine", "warm_cosine", "coslog4"} or function
         Factor of the learning rate over training progress in [0, 1].
     max_epochs : int
-        Passes over the training rows.
+        Passes over the training rows, or over `subsample` of them.
     batch_size : int or "auto"
         Rows in a step; ``"auto"`` grows from 64 to 1024 with the table.
     subsample : float

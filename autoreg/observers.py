@@ -27,7 +27,7 @@ class Watch:
         self._begin = time.perf_counter()
 
     def start(self, plan: SearchPlan) -> None:
-        """The first candidates are proposed, and nothing is trained yet."""
+        """The first candidates are proposed, and no network is trained yet."""
         self.plan = plan
         tell("search_started", plan=plan)
 

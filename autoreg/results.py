@@ -44,8 +44,8 @@ class CandidateResult:
     megabytes : float
         Size of all its numbers; NaN where they are no tensors. Neither figure counts when results are compared.
     facts : mapping
-        Further figures, such as an ensemble's weights; ``pruned`` is the epoch after which the strategy's ``stop``
-        took the candidate out.
+        Further figures, such as an ensemble's weights; ``pruned`` is the epoch after which a rung, or the
+        strategy's ``stop``, took the candidate out.
     """
 
     index: int

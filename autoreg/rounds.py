@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from typing import Any
 
@@ -216,5 +216,6 @@ def space_of(estimator: Any, problem: Problem) -> Space:
         if entry.kind in declared and entry.space:
             declared[entry.kind][entry.name] = entry.space
     return Space(
-        dimensions, size, estimator.effort, problem.metric.name, prior, declared, data=cache(partial(data_of, problem))
+        dimensions, size, estimator.effort, problem.metric.name, prior, declared, data=cache(partial(data_of, problem)),
+        objective=asdict(problem.metric.objective),
     )  # fmt: skip

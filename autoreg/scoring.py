@@ -55,7 +55,7 @@ class _Predicted(RegressorMixin, BaseEstimator):
 
 @dataclass(frozen=True)
 class Objective:
-    """What a companion is asked to be good at, in the words of scikit-learn's `loss` arguments.
+    """What a model is asked to be good at, in the words of scikit-learn's `loss` arguments.
 
     Attributes
     ----------

@@ -200,8 +200,7 @@ def evaluate(
     if not stacks:
         ended([])
     for item in built:  # what has no score when there is enough
-        if item.index not in done:
-            done[item.index] = _failed(item.index, item.recipe.candidate, problem, LEFT_OUT)
+        done.setdefault(item.index, _failed(item.index, item.recipe.candidate, problem, LEFT_OUT))
     return [done[index] for index in sorted(done)]
 
 
@@ -319,6 +318,7 @@ class _Ends:
         if self.halt.is_set():
             raise Stopped("the search was stopped")
         training = self.training
+        training.journal.beat()
         training.tracker.on_epoch(self.place, epoch, outcomes)
         self.cut = epoch < self.last and training.enough()
         if self.cut:

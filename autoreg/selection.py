@@ -238,8 +238,7 @@ def measure(
             found[companion.result.index] = companion.result.ms_per_row, math.nan
             continue
         trees = own.part()
-        share = trees.n_members / len(companion.members)
-        found[companion.result.index] = share * companion.result.ms_per_row, _megabytes(trees)
+        found[companion.result.index] = _milliseconds(trees, problem), _megabytes(trees)
 
     def told(row: CandidateResult) -> CandidateResult:
         weights: Mapping[int, float] = row.facts.get("weights", {}) if row.is_ensemble else {row.index: 1.0}

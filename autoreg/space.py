@@ -189,6 +189,9 @@ class Space:
         ``quick``, ``balanced`` or ``thorough``.
     scoring : str
         What the results' scores are, by scikit-learn's name; those of ``neg_...`` are negated errors.
+    objective : mapping
+        What a model that is scored so is best fitted to, in the words of scikit-learn's estimators: ``loss``, which is
+        ``squared_error``, ``absolute_error`` or ``quantile``, and for the last ``quantile``, its level.
     prior : function or None
         ``prior(space, n)`` gives alternatives, as `dimensions` are, for a plan of n candidates: what `full` puts
         where the user gives nothing.
@@ -209,6 +212,7 @@ class Space:
     declared: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     time: Time | None = None
     data: Callable[[], str] = field(default=lambda: "", compare=False)
+    objective: Mapping[str, Any] = field(default_factory=dict)
 
     def options_of(self, part: str, value: Any) -> dict[str, Any]:
         """The options that a part declares to be worth a search, as dimensions.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import joblib
@@ -274,8 +275,10 @@ def test_trees_walked_a_few_at_a_time_are_added_up_alike(registry: Registry, mon
 @pytest.mark.parametrize("n_jobs", [1, None])
 def test_as_many_cores_as_the_user_allows(monkeypatch: pytest.MonkeyPatch, n_jobs: int | None) -> None:
     seen: list[tuple[int, set[int]]] = []
+    processes: set[int] = set()
 
     def look(*given: Any, **named: Any) -> list[Any]:
+        processes.update(joblib.Parallel(n_jobs=None)(joblib.delayed(os.getpid)() for _ in range(4)))
         threads = {library["num_threads"] for library in threadpool_info() if library["user_api"] == "openmp"}
         seen.append((joblib.effective_n_jobs(None), threads))
         return []
@@ -285,4 +288,5 @@ def test_as_many_cores_as_the_user_allows(monkeypatch: pytest.MonkeyPatch, n_job
     AutoRegressor(effort="quick", n_candidates=1, space={"max_epochs": [1]}, n_jobs=n_jobs, verbose=0).fit(X, X[:, 0])
     allowed = n_jobs or cores()
     assert seen == [(allowed, {allowed})]
+    assert processes == {os.getpid()}
     assert joblib.effective_n_jobs(None) == 1

@@ -105,6 +105,24 @@ def test_elapsed_seconds_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 # ---------------------------------------------------------------- damage
 
 
+def test_the_time_is_kept_while_nothing_else_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(module.time, "perf_counter", lambda: now)
+    journal = filled(tmp_path / "run", 1)
+    size = (tmp_path / "run" / "journal").stat().st_size
+    now += module.BEAT / 2
+    journal.beat()
+    assert (tmp_path / "run" / "journal").stat().st_size == size
+    now += 5 * module.BEAT
+    journal.beat()
+    journal.beat()
+    os.close(journal._file)  # as a crash leaves it
+    later = Journal(tmp_path / "run")
+    assert later.elapsed == pytest.approx(5.5 * module.BEAT)
+    assert same(later.recall("stack 0"), UNITS["stack 0"])
+    assert (tmp_path / "run" / "journal").read_bytes().count(b"beat") == 1
+
+
 def test_a_tail_torn_anywhere_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda file: None)  # a thousand times: what is tested is reading
     filled(tmp_path / "run").close()

@@ -6,25 +6,29 @@ import copy
 import math
 import os
 import sys
+import time
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
+from autoreg import AutoRegressor
 from autoreg.errors import ModelFileError
 from autoreg.report import leaderboard, progress
 from autoreg.report.card import card, schema_text
 from autoreg.report.labels import WIDTH, shortened
-from autoreg.report.measures import held_out_text, measures
+from autoreg.report.measures import held_out, held_out_text, measures
 from autoreg.report.progress import show_progress
 from autoreg.report.units import decimals, duration, is_error, label, number, plain
 from autoreg.report.verdict import corrected_t_test, verdict
 from autoreg.results import CandidateResult, Progress, SearchResults
 from autoreg.scoring import SHORT, as_metric
 from autoreg.space import Candidate
+from autoreg.tasks import Roles, make_task
 
 RMSE = "neg_root_mean_squared_error"
 NAN = float("nan")
@@ -408,3 +412,23 @@ def test_a_terminal_that_is_gone_ends_the_bar_only(monkeypatch: pytest.MonkeyPat
             show(Progress("networks", fraction, candidates_left=2))
     with suppress(OSError):
         stream.close()
+
+
+def test_companions_on_held_out_rows_are_left_out_where_they_failed_or_time_is_up() -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(60, 2)), columns=["a", "b"]).assign(y=lambda t: t["a"] + t["b"])
+    task = make_task(frame, Roles(("y",)))
+    model = AutoRegressor(
+        effort="quick", n_candidates=1, space={"max_epochs": [1]}, companions="compare", random_state=0, verbose=0
+    ).fit(task.X, task.y)
+    rows = {row["model"]: row["failure"] for row in held_out(model, task, task)}
+    assert set(rows) == {"autoreg", "mean", "ridge", "hist_gradient_boosting", "extra_trees"}
+    assert set(rows.values()) == {""}
+    mean = next(row for row in model.results_.companions if row.name == "mean")
+    failed = tuple(replace(row, failure="broken") if row is mean else row for row in model.results_.companions)
+    model.results_ = replace(model.results_, companions=failed)
+    model.time_limit, model._begin = 1.0, time.perf_counter() - 2.0
+    rows = {row["model"]: row["failure"] for row in held_out(model, task, task)}
+    assert rows.pop("autoreg") == ""
+    assert rows.pop("mean") == "broken"
+    assert set(rows.values()) == {"the time limit is up"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +149,7 @@ def test_what_the_user_says_of_epochs_stays(mine: dict[str, list[float]]) -> Non
         ((name, values),) = mine.items()
         assert candidate[name] == values[0]
         assert candidate["subsample"] == (0.5 if name == "subsample" else 1.0)
+        assert candidate["max_epochs"] == (3 if name == "max_epochs" else 1)
 
 
 def test_with_little_time_fewer_candidates_train_longer() -> None:
@@ -156,6 +157,45 @@ def test_with_little_time_fewer_candidates_train_longer() -> None:
     assert counts == sorted(counts, reverse=True)
     assert counts[0] == 8
     assert counts[-1] == 2
+
+
+def test_each_kind_of_candidate_is_timed_once() -> None:
+    asked: list[str] = []
+    space = Space(({},), SIZE, time=Time(60, 16, lambda candidate: asked.append(candidate["encoding"]) or 0.5))
+    assert len(portfolio(space, [], None, 0)) >= 16
+    assert sorted(asked) == ["pbld", "ple"]
+
+
+def test_draws_stay_near_the_best_with_encodings_of_the_users_too() -> None:
+    mine = Space(({"encoding": ["plain"]},), SIZE, "thorough")
+    best = Candidate({**builtin.COMMON, "encoding": "plain", "learning_rate": 1.0, "network__dropout": 0.9})
+    results = [row(i, best, -1.0) for i in range(8)]
+    near = [
+        c
+        for c in portfolio(mine, results, None, 0)
+        if c["learning_rate"] > 0.1 or c.options("network")["dropout"] == 0.9
+    ]
+    assert 0 < len(near) < len(portfolio(mine, results, None, 0))
+
+
+@pytest.mark.parametrize(
+    ("objective", "expected"),
+    [
+        ({"loss": "squared_error", "quantile": None}, {}),
+        ({"loss": "absolute_error", "quantile": None}, {"loss": "absolute_error"}),
+        ({"loss": "quantile", "quantile": 0.9}, {"loss": "quantile", "loss__quantile": 0.9}),
+    ],
+)
+def test_networks_learn_what_is_scored(objective: dict[str, Any], expected: dict[str, Any]) -> None:
+    def losses(candidate: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in candidate.items() if name.startswith("loss")}
+
+    for candidate in portfolio(Space(({},), SIZE, "quick", objective=objective), [], None, 0):
+        assert losses(candidate.parameters) == expected
+    for one in builtin.prior(Space(({},), SIZE, objective=objective), 4):
+        assert losses(one) == {name: [value] for name, value in expected.items()}
+    for candidate in portfolio(Space(({"loss": ["huber"]},), SIZE, objective=objective), [], 2, 0):
+        assert losses(candidate.parameters) == {"loss": "huber"}
 
 
 def test_rounds_follow_while_they_pay_and_differ() -> None:

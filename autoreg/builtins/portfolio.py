@@ -11,7 +11,7 @@ from scipy import stats
 from autoreg.hookspecs import hookimpl
 from autoreg.pace import VALIDATION_COST
 from autoreg.results import CandidateResult
-from autoreg.space import PARTS, Candidate, Space, Time
+from autoreg.space import DEFAULTS, PARTS, Candidate, Space, Time
 
 EFFORT = {"quick": (4, 0.25), "balanced": (8, 1.0), "thorough": (24, 6.0)}
 """Candidates, and training work relative to balanced."""
@@ -95,18 +95,21 @@ def _timed_round(
     if lanes < 1:
         return []
     sizes, epochs, shares = [], [], []
+    known: dict[str, float] = {}
     # on one core the stacks follow each other
     seconds = time.seconds * min(1.0, time.at_once / lanes)
     for lane in range(lanes):
         first = Candidate(_candidates(space, results, _only(lane, lanes), seed)[0])
-        each = time.seconds_for(first)
-        each = each if each > 0 else seconds
+        alike = repr(sorted((name, repr(value)) for name, value in first.parameters.items() if name not in CHEAP))
+        if alike not in known:
+            known[alike] = time.seconds_for(first)
+        each = known[alike] if known[alike] > 0 else seconds
         size = AT_A_TIME
         while size > 1 and seconds / (each * size * cost_share(size)) < FEWEST_EPOCHS:
             size //= 2
-        many, share = _epochs_of(seconds / (each * size * cost_share(size)))
-        if {"max_epochs", "subsample"} & set(first.parameters):
-            share = 1.0
+        passes = seconds / (each * size * cost_share(size))
+        whole = bool({"max_epochs", "subsample"} & set(first.parameters))
+        many, share = _epochs_of(passes, whole)
         sizes.append(size)
         epochs.append(many)
         shares.append(share)
@@ -121,18 +124,18 @@ def _timed_round(
     return [Candidate({**plan, **one}) for plan, one in zip(plans, chosen, strict=True)][: room - len(results)]
 
 
-def _epochs_of(passes: float) -> tuple[int, float]:
+def _epochs_of(passes: float, whole: bool = False) -> tuple[int, float]:
     """Epochs, and the share of the rows that each takes, where there is time for so many passes over all of them.
 
-    Validation after each epoch may take a fourth of the time.
+    Validation after each epoch may take a fourth of the time. With `whole`, epochs stay what they are.
 
     >>> _epochs_of(1000.0), _epochs_of(30.5), _epochs_of(8.0)
     ((256, 1.0), (30, 1.0), (8, 1.0))
     >>> [(many, round(share, 3)) for many, share in map(_epochs_of, (4.0, 1.0, 0.3, 0.0))]
     [(8, 0.458), (3, 0.278), (1, 0.242), (1, 0.01)]
     """
-    if passes >= FEW_EPOCHS:
-        return int(min(MOST_EPOCHS, passes)), 1.0
+    if whole or passes >= FEW_EPOCHS:
+        return int(np.clip(passes, 1, MOST_EPOCHS)), 1.0
     validation = VALIDATION_COST / (1 + VALIDATION_COST)
     many = int(np.clip(passes / (4 * validation), 1, FEW_EPOCHS))
     return many, float(np.clip((passes / many - validation) / (1 - validation), 0.01, 1.0))
@@ -201,6 +204,9 @@ ENCODINGS: tuple[dict[str, Any], ...] = (
     {"encoding": ["pbld"], "encoding__sigma": stats.loguniform(0.05, 3)},
 )
 
+CHEAP = {*AROUND, "encoding__sigma", "target_scaling"}
+"""What an epoch takes does not depend on these."""
+
 FOR_SKEWED: dict[str, Any] = {"target_scaling": ["standard", "log"]}
 """A further dimension where all targets are positive and skewed."""
 
@@ -212,6 +218,20 @@ def _is_skewed(space: Space) -> bool:
     return space.size.get("n_skewed_targets", 0) == space.size.get("n_targets", 1)
 
 
+def _loss(space: Space) -> dict[str, Any]:
+    """The loss that goes with the score; `NeuralRegressor`'s own for the mean.
+
+    >>> _loss(Space(({},), {}, objective={"loss": "quantile", "quantile": 0.9}))
+    {'loss': 'quantile', 'loss__quantile': 0.9}
+    >>> _loss(Space(({},), {}, objective={"loss": "squared_error", "quantile": None}))
+    {}
+    """
+    asked = {"loss": space.objective.get("loss"), "loss__quantile": space.objective.get("quantile")}
+    if asked["loss"] in (None, DEFAULTS["loss"]):
+        return {}
+    return {name: value for name, value in asked.items() if value is not None}
+
+
 def prior(space: Space, n: int) -> list[dict[str, Any]]:
     """The space around the portfolio, for strategies that search it in other ways.
 
@@ -221,7 +241,7 @@ def prior(space: Space, n: int) -> list[dict[str, Any]]:
     >>> [one["encoding"] for one in prior(Space(({},), size, "quick"), 4)]
     [['ple'], ['pbld']]
     """
-    plan = {"max_epochs": _epochs(space, n, EFFORT[space.effort][1]), **COMMON}
+    plan = {"max_epochs": _epochs(space, n, EFFORT[space.effort][1]), **COMMON, **_loss(space)}
     around = {**AROUND, **(FOR_SKEWED if _is_skewed(space) else {})}
     return [{**{name: [value] for name, value in plan.items()}, **around, **encoding} for encoding in ENCODINGS]
 
@@ -236,7 +256,7 @@ def _candidates(
         rng = np.random.default_rng([seed, len(results), lane])
         listed = LISTED[lane][:size] if not results and lane < len(LISTED) else []
         draws = [_draw(results, lane % len(LISTED), rng, skewed) for _ in range(size - len(listed))]
-        settings += [{**COMMON, **one} for one in (*listed, *draws)]
+        settings += [{**COMMON, **_loss(space), **one} for one in (*listed, *draws)]
     rng = np.random.default_rng([seed, len(results)])
     chosen = [_override(setting, _pick(space.dimensions, len(results) + i, rng)) for i, setting in enumerate(settings)]
     _draw_declared(space, settings, chosen, seed)
@@ -251,7 +271,8 @@ def _draw(results: Sequence[CandidateResult], lane: int, rng: np.random.Generato
         for name, values in dimensions.items()
     }
     scored = [(row.score, row.candidate) for row in results if row.candidate is not None and row.score == row.score]
-    same = [(score, one) for score, one in scored if one["encoding"] == drawn["encoding"]]
+    # where the user's own encodings take their place, all are
+    same = [(score, one) for score, one in scored if one["encoding"] == drawn["encoding"]] or scored
     if not same or rng.random() < 0.5:
         return drawn
     best = sorted(same, key=lambda pair: -pair[0])[: max(1, min(3, len(same) // 2))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoreg.errors import named_line
+from autoreg.pace import seconds_of
 from autoreg.report.leaderboard import aligned
 from autoreg.report.units import NAMES, decimals, label, number, plain
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from autoreg.tasks import Task
 
 Floats = NDArray[np.float64]
+
+GRACE = 0.05
+"""Of a time limit, what the errors on held-out rows may take beyond it."""
 
 
 def measures(y: Floats, prediction: Floats, weight: Floats | None = None) -> dict[str, float]:
@@ -57,6 +62,8 @@ def by_target(
 def held_out(estimator: AutoRegressor, train: Task, test: Task, seed: int = 0) -> list[dict[str, Any]]:
     """Score the fitted model, and its companions refitted on all training rows, on rows that were kept out.
 
+    A companion that failed, or whose fit a time limit has no room for, is a row that says so.
+
     Parameters
     ----------
     estimator : AutoRegressor
@@ -70,7 +77,7 @@ def held_out(estimator: AutoRegressor, train: Task, test: Task, seed: int = 0) -
     list of dict
         Best first: model, the search's metric, `NAMES` (the mean over targets), and failure.
     """
-    from autoreg.companions import fit_companion
+    from autoreg.companions import fit_companion, on_cores
     from autoreg.plugins import registry
     from autoreg.scoring import as_metric
     from autoreg.targets import read_target
@@ -81,17 +88,30 @@ def held_out(estimator: AutoRegressor, train: Task, test: Task, seed: int = 0) -
     found = [_row("autoreg", metric, y, _matrix(estimator.predict(test.X)), test.weight)]
     for companion in estimator.results_.companions:
         entry = registry().get("companion", companion.name)
+        failure = companion.failure or ("" if _fits(estimator, companion.seconds) else "the time limit is up")
+        if failure:
+            found.append({"model": companion.name, "failure": failure})
+            continue
         try:
-            fitted = fit_companion(
-                entry, train_table.numbers, train_table.codes, schema.layout, y_train, train.weight,
-                np.arange(len(y_train)), seed, metric.objective,
-            )  # fmt: skip
+            with on_cores(estimator.n_jobs):
+                fitted = fit_companion(
+                    entry, train_table.numbers, train_table.codes, schema.layout, y_train, train.weight,
+                    np.arange(len(y_train)), seed, metric.objective,
+                )  # fmt: skip
             found.append(_row(companion.name, metric, y, fitted.predict(table.numbers, table.codes), test.weight))
         except (Exception, SystemExit) as error:  # a companion is a stranger's code and may raise anything
             found.append({"model": companion.name, "failure": named_line(error)})
     best = {row["model"]: row["score"] for row in found if not row["failure"]}
     found.sort(key=lambda row: -best.get(row["model"], -np.inf))
     return found
+
+
+def _fits(estimator: AutoRegressor, seconds: float) -> bool:
+    """Whether there is time to fit what took so long on all folds once more, on all rows."""
+    if estimator.time_limit is None or estimator._begin is None:
+        return True
+    end = estimator._begin + (1 + GRACE) * seconds_of(estimator.time_limit)
+    return time.perf_counter() + seconds / max(1, estimator.n_splits_ - 1) < end
 
 
 def _row(model: str, metric: Any, y: Floats, prediction: Floats, weight: Floats | None) -> dict[str, Any]:
