@@ -104,6 +104,8 @@ class AutoRegressor(TableRegressor):
     _again: RanPlan | None = None
     _begin: float | None = None
     _column_kinds: Mapping[str, Sequence[str]] = MappingProxyType({})
+    # whether folds are known to go forward, which one alone does not show
+    _over_time: bool = False
 
     def __init__(
         self,

@@ -260,7 +260,7 @@ def _search(estimator: Any, task: Task, folds: int, seed: int, run_dir: str | No
     if folds != N_FOLDS or task.time is not None:
         splits = make_folds(None, len(task.X), None, groups, seed, task.time, n_folds=folds)
         estimator.set_params(cv=[(fold.train, fold.valid) for fold in splits])
-        groups = None
+        estimator._over_time, groups = task.time is not None, None
     estimator.set_params(run_dir=run_dir or output + RUN)
     try:
         with early_end(signal.SIGINT, signal.SIGTERM, notice=NOTICE) as stop:

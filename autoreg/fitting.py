@@ -138,7 +138,7 @@ def _search_and_keep(
         check_consistent_length(table.given_y, groups)
     folds = _folds(estimator, table, X, groups, seed)
     problem = _problem(table, schema, folds, metric, seed=seed, **_settings(estimator, facts, again, len(table.y)))
-    on_all_rows, limit = estimator.refit or go_forward(folds), None
+    on_all_rows, limit = estimator.refit or estimator._over_time or go_forward(folds), None
     if estimator.time_limit is not None and again is None:
         limit = Limit.of(estimator.time_limit, time.perf_counter() - journal.elapsed, len(table.y), on_all_rows)
     search = _Search(estimator, table, schema, problem, limit, again, journal, asked, on_all_rows)

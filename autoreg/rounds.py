@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from typing import Any
@@ -61,6 +61,9 @@ COMPANIONS_SHARE = 0.25
 
 AFTER, AFTER_SHARE, AFTER_ROW = 0.7, 0.02, 2e-5
 """Seconds, share of the limit, and seconds a row, kept for what comes after the networks."""
+
+MOST_KEPT = 200
+"""Candidates whose networks are kept for the ensemble while others are tried: a search of hours tries a thousand."""
 
 NOTHING = "the strategy proposed no candidate: give a larger space"
 
@@ -158,6 +161,7 @@ class Rounds:
                 proposed, self.problem, len(done), on_progress, jobs, leaves, partial(watch.rung, results), self.pace,
                 self.journal, self.asked,
             )  # fmt: skip
+            let_go(done)
         if not done and not self.asked():
             raise SearchError(NOTHING)
         return done
@@ -168,6 +172,13 @@ class Rounds:
         early = self.asked() or (self.again is not None and self.again.ended_early)
         precision = "bfloat16" if self.problem.half else "float32"
         return RanPlan(self._proposed, companions, precision, self.pace.moves, seconds, self.pace.skipped, early)
+
+
+def let_go(done: Sequence[Evaluated], most: int = MOST_KEPT) -> None:
+    """Forget the networks of all but the best; what was found out about them stays."""
+    usable = [item for item in done if item.oof is not None and item.result.score == item.result.score]
+    for item in sorted(usable, key=lambda item: -item.result.score)[most:]:
+        item.states, item.oof, item.template = [], None, None
 
 
 def strategy_of(estimator: Any, again: RanPlan | None = None) -> tuple[Asked, Mapping[str, Any]]:

@@ -174,3 +174,18 @@ def test_the_command_line_refits_too(tmp_path: Path) -> None:
     manifest = read_manifest(tmp_path / "m.safetensors")
     assert [part["n_members"] for part in manifest["members"]] == [1]
     assert manifest["on_all_rows"] is True
+
+
+def test_one_fold_over_time_is_fitted_on_all_rows_too(tmp_path: Path) -> None:
+    """Of two years the second is held out: it would never be learned from."""
+    table = pd.DataFrame(X, columns=list("abc")).assign(y=Y, year=np.arange(len(Y)) % 2 + 2024)
+    table.to_csv(tmp_path / "t.csv", index=False)
+    fit = [
+        "fit", str(tmp_path / "t.csv"), "--target", "y", "--time", "year", "--candidates", "2", "--space",
+        "max_epochs=3", "--space", "network__width=8", "--companions", "none", "--quiet",
+    ]  # fmt: skip
+    done = CliRunner().invoke(autoreg, [*fit, "-o", str(tmp_path / "m.safetensors")])
+    assert done.exit_code == 0, done.output
+    manifest = read_manifest(tmp_path / "m.safetensors")
+    assert manifest["n_folds"] == 1
+    assert manifest["on_all_rows"]

@@ -11,12 +11,13 @@ from click.testing import CliRunner
 from exampletables import lay_out
 from scipy import stats
 
-from autoreg import AutoRegressor, fitting
+from autoreg import AutoRegressor, fitting, rounds
 from autoreg.cli import autoreg
 from autoreg.errors import OptionError, SearchError
 from autoreg.plugins import load_plugins, registry
 from autoreg.registry import Owner
 from autoreg.results import CandidateResult
+from autoreg.rounds import let_go
 from autoreg.space import Candidate, Space
 
 RATES = [1e-5, 3e-3, 3e-2, 1e-2]
@@ -172,3 +173,21 @@ def test_every_strategy_is_offered_what_stands_around_the_portfolio() -> None:
 def test_the_full_space_without_a_prior_is_what_is_given() -> None:
     given = ({"network": ["mlp"], "learning_rate": stats.loguniform(1e-3, 1e-1)}, {"network": ["linear"]})
     assert Space(given, {}).full(3) == given
+
+
+def test_only_the_best_networks_are_kept_and_the_rest_stays_on_the_leaderboard(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[list[int]] = []
+
+    def keep_two(done: Sequence[Any]) -> None:
+        let_go(done, 2)
+        kept.append([item.result.index for item in done if item.states])
+
+    monkeypatch.setattr(rounds, "let_go", keep_two)
+    model = AutoRegressor(strategy="in_rounds", companions=None, cv=2, random_state=0, verbose=0).fit(X, Y)
+    rows = model.results_.candidates
+    best = sorted(range(4), key=lambda i: -rows[i].score)[:2]
+    assert [len(indices) for indices in kept] == [2, 2]
+    assert sorted(kept[-1]) == sorted(best)
+    assert len(model.leaderboard()) >= 4
+    assert set(model.results_.ensemble.facts["weights"] if model.results_.ensemble else best) <= set(best)
+    assert np.isfinite(model.predict(X)).all()
