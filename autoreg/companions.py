@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any, cast
 
 import joblib
@@ -19,7 +15,6 @@ from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 from sklearn.utils.validation import has_fit_parameter
-from threadpoolctl import ThreadpoolController
 from torch import nn
 
 from autoreg.encoding import TableLayout
@@ -28,17 +23,15 @@ from autoreg.errors import one_line
 from autoreg.folds import Fold
 from autoreg.guards import blame
 from autoreg.journal import Unkept
+from autoreg.libraries import quietly
 from autoreg.modelparts import CompanionPart, TargetModules
 from autoreg.problem import AllRows
 from autoreg.recall import LACKING, as_kept
 from autoreg.registry import Entry, option_names
 from autoreg.results import CandidateResult, OnProgress, Progress
 from autoreg.scoring import Objective, root_mean_squared_error
-from autoreg.threads import at_once, cores
 
 Floats = NDArray[np.float64]
-MANY_VALUES = 200_000
-"""Values of a table that are worth several threads."""
 
 
 @dataclass
@@ -271,7 +264,8 @@ class FittedCompanion:
         ValueError
             When it predicts NaN or infinity, or another shape than the targets'.
         """
-        with _quietly(numbers.size + codes.size):
+        # a forest that adds up its trees in threads does so in any order
+        with quietly(numbers.size + codes.size), joblib.parallel_config("threading", n_jobs=1):
             prediction = np.asarray(self.estimator.predict(_matrix(numbers, codes)), dtype=np.float64)
         prediction = prediction.reshape(len(numbers), self.n_targets)
         if not np.isfinite(prediction).all():
@@ -342,40 +336,9 @@ def fit_companion(
         estimator = MultiOutputRegressor(estimator, n_jobs=1)
     target = y[rows, 0] if n_targets == 1 else y[rows]
     weights = {} if sample_weight is None else _weight_argument(estimator, sample_weight[rows])
-    with _quietly(len(rows) * (numbers.shape[1] + codes.shape[1])):
+    with quietly(len(rows) * (numbers.shape[1] + codes.shape[1])):
         estimator.fit(_matrix(numbers[rows], codes[rows]), target, **weights)
     return FittedCompanion(entry, estimator, layout, n_targets)
-
-
-@contextmanager
-def on_cores(n_jobs: int | None) -> Iterator[None]:
-    """Companions take so many cores: libraries' threads, and what joblib gives an estimator with ``n_jobs=None``.
-
-    >>> with on_cores(1):
-    ...     joblib.effective_n_jobs(None)
-    1
-    """
-    many = at_once(n_jobs)
-    limit = many if many < cores() else None
-    # in threads: processes would start anew and import all for each small transformer of a pipeline
-    with joblib.parallel_config("threading", n_jobs=many), _libraries(len(sys.modules)).limit(limits=limit):
-        yield
-
-
-@contextmanager
-def _quietly(n_values: int) -> Iterator[None]:
-    """Without warnings, and on a small table with one thread: starting and joining more takes longer than they save."""
-    limit = 1 if n_values < MANY_VALUES else None
-    with warnings.catch_warnings(), _libraries(len(sys.modules)).limit(limits=limit, user_api="openmp"):
-        # a user can do nothing about how well conditioned a baseline is
-        warnings.simplefilter("ignore")
-        yield
-
-
-@lru_cache(maxsize=1)
-def _libraries(n_modules: int) -> ThreadpoolController:
-    """The loaded libraries that have threads; looked for again after an import, for that takes as long as a fit."""
-    return ThreadpoolController()
 
 
 def _matrix(numbers: NDArray[np.float32], codes: NDArray[np.int32]) -> Floats:

@@ -16,7 +16,7 @@ from sklearn.utils import check_consistent_length
 import autoreg
 from autoreg.arguments import TrainingTable, Validation, as_seed, read_for_fit
 from autoreg.arithmetic import has_bfloat16, usable_device
-from autoreg.companions import EvaluatedCompanion, evaluate_companions, on_cores
+from autoreg.companions import EvaluatedCompanion, evaluate_companions
 from autoreg.errors import (
     AutoregError,
     DataError,
@@ -31,6 +31,7 @@ from autoreg.errors import (
 from autoreg.folds import Fold, go_forward, make_folds
 from autoreg.identity import identity_of
 from autoreg.journal import Journal, Unkept
+from autoreg.libraries import on_cores
 from autoreg.model import FittedModel
 from autoreg.observers import Watch, watched
 from autoreg.plans import RanPlan
@@ -187,7 +188,7 @@ class _Search:
             done, planned = self.journal.stacks()
             if planned and on_progress is not None:
                 on_progress(Progress("resume", done / planned, done, planned - done))
-            rounds.check_first()
+            rounds.check_first(watch, plan)
             companions = self._companions(on_progress)
             evaluated = rounds.run(on_progress, watch, plan)
             self.journal.tell()
@@ -239,8 +240,7 @@ class _Search:
         try:
             if not enough():
                 rows = AllRows.of(self.problem, self.table.n_train, enough)
-                with on_cores(self.estimator.n_jobs):
-                    return selection.on_all_rows(rows, self.problem.at_once(self.estimator.n_jobs))
+                return selection.on_all_rows(rows, self.problem.at_once(self.estimator.n_jobs))
         except Stopped:
             pass
         except (Exception, SystemExit) as error:  # a part of a plugin's or a user's may raise anything

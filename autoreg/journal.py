@@ -36,7 +36,7 @@ except ImportError:  # Windows has none: there, nobody looks whether another pro
 FORMAT = 1
 NAME = "journal"
 BEAT = 10.0
-"""Seconds of a search that a crash may lose from its time limit's account."""
+"""Seconds without a record after which the next epoch writes one, for the account of a time limit."""
 UNIT_FILE = re.compile(r"unit-\d+\.safetensors(\.tmp)?")
 
 

@@ -34,9 +34,6 @@ class NeuralRegressor(TableRegressor):
         Passes over the training rows, or over `subsample` of them.
     batch_size : int or "auto"
         Rows in a step; ``"auto"`` grows from 64 to 1024 with the table.
-    subsample : float
-        Share of the training rows that an epoch takes, drawn anew for each: epochs become shorter, and validation more
-        frequent.
     encoding : str or None
         What stands before the network; None hands numbers through untouched.
     target_scaling : {"standard", "log", None}
@@ -59,6 +56,9 @@ class NeuralRegressor(TableRegressor):
         Where networks train; ``"cuda:1"`` names a GPU. ``"auto"`` is the CPU. What is
         scored at the end, saved and predicted is always computed on the CPU.
     verbose : int
+    subsample : float
+        Share of the training rows that an epoch takes, drawn anew for each: epochs become shorter, and validation more
+        frequent.
 
     Attributes
     ----------
@@ -95,7 +95,6 @@ class NeuralRegressor(TableRegressor):
         schedule: Any = "cosine",
         max_epochs: int = 100,
         batch_size: int | str = "auto",
-        subsample: float = 1.0,
         encoding: Any = "plain",
         target_scaling: str | None = "standard",
         early_stopping: bool = False,
@@ -109,6 +108,7 @@ class NeuralRegressor(TableRegressor):
         random_state: Any = None,
         device: str = "auto",
         verbose: int = 0,
+        subsample: float = 1.0,
     ) -> None:
         self.network = network
         self.activation = activation
@@ -118,7 +118,6 @@ class NeuralRegressor(TableRegressor):
         self.schedule = schedule
         self.max_epochs = max_epochs
         self.batch_size = batch_size
-        self.subsample = subsample
         self.encoding = encoding
         self.target_scaling = target_scaling
         self.early_stopping = early_stopping
@@ -132,6 +131,7 @@ class NeuralRegressor(TableRegressor):
         self.random_state = random_state
         self.device = device
         self.verbose = verbose
+        self.subsample = subsample
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Constructor arguments; with `deep` also options of parts, as ``network__depth``."""

@@ -109,7 +109,7 @@ class Rounds:
         self._proposed: list[list[Candidate]] = []
         self._first: list[Candidate] = []
 
-    def check_first(self) -> None:
+    def check_first(self, watch: Watch, plan: SearchPlan) -> None:
         """Refuse options that do not go with the data, or the strategy, before anything is trained.
 
         A strategy of ours may be asked twice. A stranger's is asked once: now, unless it is to know the time left then.
@@ -125,6 +125,7 @@ class Rounds:
             self._first = self.journal.proposal(0, ask)
             if not self._first:
                 raise SearchError(NOTHING)
+            watch.start(replace(plan, candidates=tuple(self._first)))
         for candidate in self._first or ask():
             try:
                 recipe_of(candidate, self.problem)
@@ -153,7 +154,7 @@ class Rounds:
             proposed = (not done and self._first) or self.journal.proposal(len(done), ask)
             if not proposed:
                 break
-            if not done:
+            if watch.plan is None:
                 watch.start(replace(plan, candidates=tuple(proposed)))
             self._proposed.append(list(proposed))
             leaves = self.stop and partial(self.stop, space, results)

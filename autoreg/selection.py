@@ -17,6 +17,7 @@ from autoreg.arithmetic import fast_products
 from autoreg.companions import EvaluatedCompanion
 from autoreg.ensemble import STEPS, cross_fitted, greedy_weights
 from autoreg.errors import SearchError
+from autoreg.libraries import on_cores
 from autoreg.modelparts import CHUNK, ModelPart, padded
 from autoreg.problem import AllRows, Problem
 from autoreg.results import CandidateResult, SearchResults
@@ -76,7 +77,8 @@ class Selection:
         once = {item.result.index: item for item, _ in self.chosen}
         if self.best is not None:
             once[self.best.result.index] = self.best
-        again = {index: item.on_all_rows(rows) for index, item in once.items() if not item.in_threads}
+        with on_cores(n_jobs):
+            again = {index: item.on_all_rows(rows) for index, item in once.items() if not item.in_threads}
         rest = [index for index in once if index not in again]
         with fast_products():
             again |= zip(rest, side_by_side([_fitting(once[index], rows) for index in rest], n_jobs), strict=True)
@@ -238,7 +240,11 @@ def measure(
             found[companion.result.index] = companion.result.ms_per_row, math.nan
             continue
         trees = own.part()
-        found[companion.result.index] = _milliseconds(trees, problem), _megabytes(trees)
+        try:
+            each = _milliseconds(trees, problem)
+        except (Exception, SystemExit):  # of a stranger's module
+            each = math.nan
+        found[companion.result.index] = each, _megabytes(trees)
 
     def told(row: CandidateResult) -> CandidateResult:
         weights: Mapping[int, float] = row.facts.get("weights", {}) if row.is_ensemble else {row.index: 1.0}

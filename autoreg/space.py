@@ -98,6 +98,9 @@ class Candidate:
         True
         """
         named = {name: _plain(value) for name, value in {**DEFAULTS, **self.parameters}.items()}
+        # seeds follow from it: what came later is left out at its default, so that a search stays the same
+        if named["subsample"] in ("1", "1.0"):
+            del named["subsample"]
         return int.from_bytes(sha256(repr(sorted(named.items())).encode()).digest()[:8], "big")
 
     @cached_property

@@ -27,7 +27,7 @@ VALIDATION_ELEMENTS = 1 << 13
 """Rows times members that one validation chunk holds: what they need stays in a core's cache."""
 
 GPU_VALIDATION_ELEMENTS = 1 << 20
-"""The same on a GPU."""
+"""The same on a GPU, with up to 16 numbers a row; with more it is less, since encodings hold many for each."""
 
 PREPARED_ELEMENTS = 1 << 20
 """Rows times members times targets whose numbers are looked up at once."""
@@ -284,7 +284,9 @@ class StackRun:
         if self.data.sample_weight is not None:
             weight = weight * self.data.sample_weight[rows]
         index = torch.from_numpy(rows).to(self.device)
-        most = VALIDATION_ELEMENTS if self.device.type == "cpu" else GPU_VALIDATION_ELEMENTS
+        most = VALIDATION_ELEMENTS
+        if self.device.type != "cpu":
+            most = max(most, GPU_VALIDATION_ELEMENTS * 16 // max(16, self.inputs.numbers.shape[1]))
         chunk = max(64, most // len(self.members))
         prediction = torch.cat([self._predict(part) for part in index.split(chunk, dim=1)], dim=1)
         scores = self.spec.score(self.data.target[index], prediction, torch.from_numpy(weight).to(self.device)).tolist()

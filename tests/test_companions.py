@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, ClassVar
 
 import joblib
 import numpy as np
@@ -15,10 +15,11 @@ from sklearn.linear_model import LinearRegression, RidgeCV
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_info
 
-from autoreg import AutoRegressor, fitting
+from autoreg import AutoRegressor, fitting, libraries
 from autoreg.companions import evaluate_companions, fit_companion
 from autoreg.encoding import TableLayout
 from autoreg.folds import Fold, make_folds
+from autoreg.libraries import on_cores
 from autoreg.registry import Entry, Owner, Registry
 from autoreg.results import Progress
 from autoreg.scoring import Objective
@@ -272,21 +273,35 @@ def test_trees_walked_a_few_at_a_time_are_added_up_alike(registry: Registry, mon
     assert torch.equal(fitted.modules()(numbers, codes), whole)
 
 
+class Curious(DummyRegressor):
+    """Notes what it may take while it is fitted."""
+
+    seen: ClassVar[list[tuple[int, set[int], set[int]]]] = []
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+        processes = joblib.Parallel(n_jobs=None)(joblib.delayed(os.getpid)() for _ in range(4))
+        threads = {library["num_threads"] for library in threadpool_info() if library["user_api"] == "openmp"}
+        self.seen.append((joblib.effective_n_jobs(None), threads, set(processes)))
+        return super().fit(X, y, sample_weight)
+
+
 @pytest.mark.parametrize("n_jobs", [1, None])
 def test_as_many_cores_as_the_user_allows(monkeypatch: pytest.MonkeyPatch, n_jobs: int | None) -> None:
-    seen: list[tuple[int, set[int]]] = []
-    processes: set[int] = set()
-
-    def look(*given: Any, **named: Any) -> list[Any]:
-        processes.update(joblib.Parallel(n_jobs=None)(joblib.delayed(os.getpid)() for _ in range(4)))
-        threads = {library["num_threads"] for library in threadpool_info() if library["user_api"] == "openmp"}
-        seen.append((joblib.effective_n_jobs(None), threads))
-        return []
-
-    monkeypatch.setattr(fitting, "evaluate_companions", look)
-    X = np.arange(20.0).reshape(10, 2)
-    AutoRegressor(effort="quick", n_candidates=1, space={"max_epochs": [1]}, n_jobs=n_jobs, verbose=0).fit(X, X[:, 0])
-    allowed = n_jobs or cores()
-    assert seen == [(allowed, {allowed})]
-    assert processes == {os.getpid()}
+    monkeypatch.setattr(libraries, "MANY_VALUES", 0)
+    monkeypatch.setattr(Curious, "seen", [])
+    before = {library["num_threads"] for library in threadpool_info() if library["user_api"] == "openmp"}
+    data, folds = table(), make_folds(2, 120)
+    with on_cores(n_jobs):
+        evaluate([entry("curious", lambda layout, seed: Curious())], **data, sample_weight=None, folds=folds,
+                 score=negative_rmse)  # fmt: skip
+    threads = before if n_jobs is None or n_jobs >= cores() else {n_jobs}
+    assert Curious.seen == [(n_jobs or cores(), threads, {os.getpid()})] * 2
     assert joblib.effective_n_jobs(None) == 1
+
+
+def test_the_search_hands_its_cores_to_companions(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(fitting, "evaluate_companions", lambda *given: seen.append(joblib.effective_n_jobs(None)) or [])
+    X = np.arange(20.0).reshape(10, 2)
+    AutoRegressor(effort="quick", n_candidates=1, space={"max_epochs": [1]}, n_jobs=3, verbose=0).fit(X, X[:, 0])
+    assert seen == [3]

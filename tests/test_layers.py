@@ -22,8 +22,8 @@ FLOORS: dict[int, str] = {
     7: "__main__ cli cli_check cli_fit cli_plugins completion commands console options",
     6: "arguments auto base estimators fitting neural plans recording report rounds scaffold testing",
     5: "blueprints budget builtins companion_blueprints describe manifest model modelformat persistence",
-    4: "companions ensemble grouping guards heldout identity journal limits lossparts modelparts pace parts problem "
-    "recall records scoring search selection tracking",
+    4: "companions ensemble grouping guards heldout identity journal libraries limits lossparts modelparts pace parts "
+    "problem recall records scoring search selection tracking",
     3: "arithmetic batches chains inputs member parameters processes schedules specs stacking stopping threads "
     "torch_optim torch_runner torch_trials torch_worker training trees updates",
     2: "installed names observers plugins registry tracing",

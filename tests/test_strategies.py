@@ -175,6 +175,21 @@ def test_the_full_space_without_a_prior_is_what_is_given() -> None:
     assert Space(given, {}).full(3) == given
 
 
+def test_seeds_stay_what_they_were() -> None:
+    """They follow from the fingerprint, so a new parameter must not change that of candidates without it."""
+    assert Candidate({}).fingerprint == 17110202100222663945
+    assert Candidate({"subsample": 1.0}).fingerprint == Candidate({}).fingerprint
+    assert Candidate({"subsample": 0.5}).fingerprint != Candidate({}).fingerprint
+
+
+def test_encodings_of_the_users_last_for_more_rounds_than_one() -> None:
+    space = {"encoding": ["none"], "network__width": [8], "network__depth": [1], "max_epochs": [2]}
+    model = AutoRegressor(n_candidates=12, space=space, companions=None, cv=2, random_state=0, verbose=0).fit(X, Y)
+    rows = model.results_.candidates
+    assert len(rows) == 12
+    assert [row.failure for row in rows] == [""] * 12
+
+
 def test_only_the_best_networks_are_kept_and_the_rest_stays_on_the_leaderboard(monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[list[int]] = []
 

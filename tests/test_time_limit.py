@@ -166,16 +166,16 @@ def test_each_kind_of_candidate_is_timed_once() -> None:
     assert sorted(asked) == ["pbld", "ple"]
 
 
-def test_draws_stay_near_the_best_with_encodings_of_the_users_too() -> None:
-    mine = Space(({"encoding": ["plain"]},), SIZE, "thorough")
-    best = Candidate({**builtin.COMMON, "encoding": "plain", "learning_rate": 1.0, "network__dropout": 0.9})
+@pytest.mark.parametrize("encoding", ["plain", "ple", "none"])
+def test_draws_stay_near_the_best_with_encodings_of_the_users_too(encoding: str) -> None:
+    mine = Space(({"encoding": [encoding]},), SIZE, "thorough")
+    best = Candidate({**builtin.COMMON, "encoding": encoding, "learning_rate": 1.0, "network__dropout": 0.9})
     results = [row(i, best, -1.0) for i in range(8)]
-    near = [
-        c
-        for c in portfolio(mine, results, None, 0)
-        if c["learning_rate"] > 0.1 or c.options("network")["dropout"] == 0.9
-    ]
-    assert 0 < len(near) < len(portfolio(mine, results, None, 0))
+    drawn = portfolio(mine, results, None, 0)
+    near = [one for one in drawn if one["learning_rate"] > 0.1 or one["network__dropout"] == 0.9]
+    assert 0 < len(near) < len(drawn)
+    assert {one["encoding"] for one in drawn} == {encoding}
+    assert all(not one.options("encoding") for one in drawn)
 
 
 @pytest.mark.parametrize(
@@ -184,6 +184,7 @@ def test_draws_stay_near_the_best_with_encodings_of_the_users_too() -> None:
         ({"loss": "squared_error", "quantile": None}, {}),
         ({"loss": "absolute_error", "quantile": None}, {"loss": "absolute_error"}),
         ({"loss": "quantile", "quantile": 0.9}, {"loss": "quantile", "loss__quantile": 0.9}),
+        ({"loss": "quantile", "quantile": 1.0}, {}),
     ],
 )
 def test_networks_learn_what_is_scored(objective: dict[str, Any], expected: dict[str, Any]) -> None:

@@ -121,6 +121,9 @@ def _timed_round(
         for size, many, share in zip(sizes, epochs, shares, strict=True)
         for _ in range(size)
     ]
+    for plan, one in zip(plans, chosen, strict=True):
+        if "max_epochs" in one:
+            plan.pop("subsample", None)
     return [Candidate({**plan, **one}) for plan, one in zip(plans, chosen, strict=True)][: room - len(results)]
 
 
@@ -205,7 +208,7 @@ ENCODINGS: tuple[dict[str, Any], ...] = (
 )
 
 CHEAP = {*AROUND, "encoding__sigma", "target_scaling"}
-"""What an epoch takes does not depend on these."""
+"""What an epoch takes hardly depends on these."""
 
 FOR_SKEWED: dict[str, Any] = {"target_scaling": ["standard", "log"]}
 """A further dimension where all targets are positive and skewed."""
@@ -226,10 +229,11 @@ def _loss(space: Space) -> dict[str, Any]:
     >>> _loss(Space(({},), {}, objective={"loss": "squared_error", "quantile": None}))
     {}
     """
-    asked = {"loss": space.objective.get("loss"), "loss__quantile": space.objective.get("quantile")}
-    if asked["loss"] in (None, DEFAULTS["loss"]):
+    loss, level = space.objective.get("loss", DEFAULTS["loss"]), space.objective.get("quantile")
+    # the least and the greatest value are quantiles, but nothing that a gradient leads to
+    if loss == DEFAULTS["loss"] or level in (0, 1):
         return {}
-    return {name: value for name, value in asked.items() if value is not None}
+    return {"loss": loss, **({} if level is None else {"loss__quantile": level})}
 
 
 def prior(space: Space, n: int) -> list[dict[str, Any]]:
@@ -278,6 +282,8 @@ def _draw(results: Sequence[CandidateResult], lane: int, rng: np.random.Generato
     best = sorted(same, key=lambda pair: -pair[0])[: max(1, min(3, len(same) // 2))]
     _, near = best[rng.integers(len(best))]
     for name, values in dimensions.items():
+        if name.split("__")[0] == "encoding" and near["encoding"] != drawn["encoding"]:
+            continue  # its options are those of another
         if name in near.parameters and (not hasattr(values, "rvs") or rng.random() < 0.5):
             drawn[name] = near[name]
         elif name in near.parameters:

@@ -77,18 +77,22 @@ def held_out(estimator: AutoRegressor, train: Task, test: Task, seed: int = 0) -
     list of dict
         Best first: model, the search's metric, `NAMES` (the mean over targets), and failure.
     """
-    from autoreg.companions import fit_companion, on_cores
+    from autoreg.companions import fit_companion
+    from autoreg.libraries import on_cores
     from autoreg.plugins import registry
     from autoreg.scoring import as_metric
     from autoreg.targets import read_target
 
-    schema, metric = estimator.schema_, as_metric(estimator.scoring)
+    begin, schema, metric = time.perf_counter(), estimator.schema_, as_metric(estimator.scoring)
     y_train, y = _matrix(read_target(train.y)), _matrix(read_target(test.y))
     train_table, table = schema.encode(train.X), schema.encode(test.X)
     found = [_row("autoreg", metric, y, _matrix(estimator.predict(test.X)), test.weight)]
     for companion in estimator.results_.companions:
         entry = registry().get("companion", companion.name)
-        failure = companion.failure or ("" if _fits(estimator, companion.seconds) else "the time limit is up")
+        so_far = estimator.results_.seconds + time.perf_counter() - begin
+        failure = companion.failure
+        if not failure and not _fits(estimator, companion.seconds, so_far):
+            failure = "no time was left for it"
         if failure:
             found.append({"model": companion.name, "failure": failure})
             continue
@@ -106,12 +110,12 @@ def held_out(estimator: AutoRegressor, train: Task, test: Task, seed: int = 0) -
     return found
 
 
-def _fits(estimator: AutoRegressor, seconds: float) -> bool:
+def _fits(estimator: AutoRegressor, seconds: float, so_far: float) -> bool:
     """Whether there is time to fit what took so long on all folds once more, on all rows."""
-    if estimator.time_limit is None or estimator._begin is None:
+    if estimator.time_limit is None:
         return True
-    end = estimator._begin + (1 + GRACE) * seconds_of(estimator.time_limit)
-    return time.perf_counter() + seconds / max(1, estimator.n_splits_ - 1) < end
+    again = seconds / max(1, estimator.n_splits_ - 1)
+    return so_far + again < (1 + GRACE) * seconds_of(estimator.time_limit)
 
 
 def _row(model: str, metric: Any, y: Floats, prediction: Floats, weight: Floats | None) -> dict[str, Any]:
