@@ -11,7 +11,7 @@ from scipy import stats
 from autoreg.hookspecs import hookimpl
 from autoreg.pace import VALIDATION_COST
 from autoreg.results import CandidateResult
-from autoreg.space import DEFAULTS, PARTS, Candidate, Space, Time
+from autoreg.space import PARTS, Candidate, Space, Time
 
 EFFORT = {"quick": (4, 0.25), "balanced": (8, 1.0), "thorough": (24, 6.0)}
 """Candidates, and training work relative to balanced."""
@@ -222,18 +222,18 @@ def _is_skewed(space: Space) -> bool:
 
 
 def _loss(space: Space) -> dict[str, Any]:
-    """The loss that goes with the score; `NeuralRegressor`'s own for the mean.
+    """The pinball loss where a quantile is scored; otherwise `NeuralRegressor`'s own.
+
+    For scores of absolute errors too: networks that learned the absolute error had a larger one (search.md).
 
     >>> _loss(Space(({},), {}, objective={"loss": "quantile", "quantile": 0.9}))
     {'loss': 'quantile', 'loss__quantile': 0.9}
     >>> _loss(Space(({},), {}, objective={"loss": "squared_error", "quantile": None}))
     {}
     """
-    loss, level = space.objective.get("loss", DEFAULTS["loss"]), space.objective.get("quantile")
+    level = space.objective.get("quantile")
     # the least and the greatest value are quantiles, but nothing that a gradient leads to
-    if loss == DEFAULTS["loss"] or level in (0, 1):
-        return {}
-    return {"loss": loss, **({} if level is None else {"loss__quantile": level})}
+    return {} if level is None or level in (0, 1) else {"loss": "quantile", "loss__quantile": level}
 
 
 def prior(space: Space, n: int) -> list[dict[str, Any]]:
