@@ -36,6 +36,9 @@ DEFAULTS: dict[str, Any] = {
 }
 """What `NeuralRegressor` does when nothing is said; its constructor shows the same values."""
 
+LATER = ("subsample",)
+"""Parameters that came later: at their defaults they are no part of fingerprints, from which seeds follow."""
+
 COMPANIONS = "include"
 """What is done with companions when nothing is said, on the command line as in Python."""
 
@@ -98,9 +101,9 @@ class Candidate:
         True
         """
         named = {name: _plain(value) for name, value in {**DEFAULTS, **self.parameters}.items()}
-        # seeds follow from it: what came later is left out at its default, so that a search stays the same
-        if named["subsample"] in ("1", "1.0"):
-            del named["subsample"]
+        for name in LATER:
+            if self[name] == DEFAULTS[name]:
+                del named[name]
         return int.from_bytes(sha256(repr(sorted(named.items())).encode()).digest()[:8], "big")
 
     @cached_property

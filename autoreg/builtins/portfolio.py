@@ -224,7 +224,7 @@ def _is_skewed(space: Space) -> bool:
 def _loss(space: Space) -> dict[str, Any]:
     """The pinball loss where a quantile is scored; otherwise `NeuralRegressor`'s own.
 
-    For scores of absolute errors too: networks that learned the absolute error had a larger one (search.md).
+    Not for absolute errors: on the table where it was tried, networks that learned it had a larger one (search.md).
 
     >>> _loss(Space(({},), {}, objective={"loss": "quantile", "quantile": 0.9}))
     {'loss': 'quantile', 'loss__quantile': 0.9}

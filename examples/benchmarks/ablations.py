@@ -47,12 +47,10 @@ Row = dict[str, Any]
 
 
 def parameters_of(change: Mapping[str, Any]) -> dict[str, Any]:
-    """The yardstick with a change; another part does not inherit the options of the one that it replaces."""
-    from autoreg.builtins.portfolio import COMMON, LISTED
+    """The yardstick with a change, as the portfolio takes a user's values."""
+    from autoreg.builtins.portfolio import COMMON, LISTED, _override
 
-    yardstick = {**COMMON, **LISTED[0][0]}
-    replaced = {part for part, value in change.items() if "__" not in part and yardstick.get(part) != value}
-    return {**{name: v for name, v in yardstick.items() if name.split("__")[0] not in replaced}, **change}
+    return _override({**COMMON, **LISTED[0][0]}, change)
 
 
 def measure(table: Table, names: Sequence[str], seed: int, options: argparse.Namespace) -> list[Row]:
