@@ -15,12 +15,25 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from running import cores, machine
 from suite import Table, read_suite, spread_error
+
+from autoreg.builtins.portfolio import COMMON, LISTED, _override
+from autoreg.folds import make_folds
+from autoreg.model import FittedModel
+from autoreg.modelparts import ModelPart
+from autoreg.plugins import load_plugins
+from autoreg.problem import Problem
+from autoreg.scoring import as_metric
+from autoreg.search import evaluate
+from autoreg.space import Candidate
+from autoreg.tables import Schema, infer_schema
 
 TABLES = ("concrete", "abalone", "kin8nm", "cpu_act", "bike_sharing_hour", "california_housing")
 YARDSTICK = "as it is"
@@ -48,47 +61,55 @@ Row = dict[str, Any]
 
 def parameters_of(change: Mapping[str, Any]) -> dict[str, Any]:
     """The yardstick with a change, as the portfolio takes a user's values."""
-    from autoreg.builtins.portfolio import COMMON, LISTED, _override
-
     return _override({**COMMON, **LISTED[0][0]}, change)
+
+
+@dataclass(frozen=True)
+class Held:
+    """A table's rows: those that are learned from, in five folds, and those that are held out."""
+
+    schema: Schema
+    problem: Problem
+    test: pd.DataFrame
+    target: str
+
+    @classmethod
+    def of(cls, table: Table, seed: int, n_rows: int) -> Held:
+        train, test = table.split(seed, n_rows * 5 // 4)
+        y = train.pop(table.target).to_numpy(float)
+        schema = infer_schema(train)
+        coded = schema.encode(train)
+        folds = make_folds(None, len(y), y, random_state=seed)
+        problem = Problem(
+            coded.numbers, coded.codes, schema.layout, y[:, None], None, folds, as_metric(None), seed=seed
+        )  # fmt: skip
+        return cls(schema, problem, test, table.target)
+
+    def error(self, parts: Sequence[ModelPart]) -> float:
+        """Of a model of these parts, on the rows held out."""
+        prediction = FittedModel(self.schema, list(parts), {"targets": [self.target]}).predict(self.test)
+        return spread_error(self.test[self.target], prediction)
 
 
 def measure(table: Table, names: Sequence[str], seed: int, options: argparse.Namespace) -> list[Row]:
     """The errors of some changes on one table's rows; they train side by side."""
-    from autoreg.folds import make_folds
-    from autoreg.model import FittedModel
-    from autoreg.problem import Problem
-    from autoreg.scoring import as_metric
-    from autoreg.search import evaluate
-    from autoreg.space import Candidate
-    from autoreg.tables import infer_schema
-
-    train, test = table.split(seed, options.rows * 5 // 4)
-    y = train.pop(table.target).to_numpy(float)
-    schema = infer_schema(train)
-    coded = schema.encode(train)
-    folds = make_folds(None, len(y), y, random_state=seed)
-    problem = Problem(
-        coded.numbers, coded.codes, schema.layout, y[:, None], None, folds, as_metric(None), seed=seed
-    )  # fmt: skip
+    held = Held.of(table, seed, options.rows)
     candidates = [Candidate({**parameters_of(CHANGES[name]), "max_epochs": options.epochs}) for name in names]
-    rows = []
-    for name, item in zip(names, evaluate(candidates, problem, n_jobs=options.jobs), strict=True):
-        prediction = FittedModel(schema, [item.part()], {"targets": [table.target]}).predict(test)
-        rows.append(
-            {
-                "set": table.name,
-                "change": name,
-                "seed": seed,
-                "rows": options.rows,
-                "epochs": options.epochs,
-                "error": spread_error(test[table.target], prediction),
-                "cv": float(np.mean(item.result.rmse) / y.std()),
-                "epoch": item.result.epoch,
-                "where": machine(),
-            }
-        )
-    return rows
+    found = evaluate(candidates, held.problem, n_jobs=options.jobs)
+    return [
+        {
+            "set": table.name,
+            "change": name,
+            "seed": seed,
+            "rows": options.rows,
+            "epochs": options.epochs,
+            "error": held.error([item.part()]),
+            "cv": float(np.mean(item.result.rmse) / held.problem.y.std()),
+            "epoch": item.result.epoch,
+            "where": machine(),
+        }
+        for name, item in zip(names, found, strict=True)
+    ]
 
 
 def table_of(rows: Sequence[Row]) -> str:
@@ -130,8 +151,6 @@ def main() -> None:
     options = parser.parse_args()
     rows = [json.loads(line) for line in options.results.read_text().splitlines()] if options.results.exists() else []
     if options.suite:
-        from autoreg.plugins import load_plugins
-
         load_plugins()
         done = {(row["set"], row["change"], row["seed"]) for row in rows}
         for table in read_suite(options.suite, names=options.sets):

@@ -22,28 +22,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from ablations import TABLES, YARDSTICK, Row, table_of
+from ablations import TABLES, YARDSTICK, Held, Row, table_of
 from running import cores, machine
-from suite import Table, read_suite, spread_error
+from suite import Table, read_suite
 
 from autoreg import AutoRegressor
 from autoreg.builtins.portfolio import RUNGS, portfolio
 from autoreg.ensemble import greedy_weights
-from autoreg.folds import make_folds
 from autoreg.grouping import Built, build, spec_of, stacks_of
 from autoreg.inputs import Data
-from autoreg.model import FittedModel
-from autoreg.modelparts import ModelPart
+from autoreg.plugins import load_plugins
 from autoreg.problem import AllRows, Problem
 from autoreg.rounds import space_of
 from autoreg.schedules import Timeline
-from autoreg.scoring import as_metric
 from autoreg.search import Evaluated, _gather
 from autoreg.selection import Selection, select
 from autoreg.space import Candidate
 from autoreg.specs import CandidateOutcome
-from autoreg.tables import Schema, infer_schema
 from autoreg.threads import side_by_side
 from autoreg.training import StackRun, wait_for
 
@@ -87,12 +82,17 @@ def courses_of(stack: Sequence[Built], problem: Problem, data: Data, _: object =
     return [Course(item, bests[item.index], spec.max_epochs) for item in stack if bests[item.index]]
 
 
+def epoch_at(t: float, line: Timeline) -> int:
+    """The epoch whose end is nearest to progress t."""
+    return next(epoch for epoch in range(1, line.last + 1) if line.passes(t, epoch))
+
+
 def ends_of(stack: Sequence[Course], rungs: Sequence[tuple[float, float]] = RUNGS, patience: bool = True) -> list[int]:
     """The epoch that each candidate of a stack trains to."""
     line = Timeline(stack[0].last)
     ends = [course.leaves() if patience else course.last for course in stack]
     for t, share in rungs:
-        epoch = next(epoch for epoch in range(1, line.last + 1) if line.passes(t, epoch))
+        epoch = epoch_at(t, line)
         left = sorted(
             (place for place, end in enumerate(ends) if end > epoch), key=lambda place: -stack[place].until(epoch).score
         )
@@ -104,44 +104,21 @@ def ends_of(stack: Sequence[Course], rungs: Sequence[tuple[float, float]] = RUNG
 def snapshots_of(course: Course, end: int) -> list[CandidateOutcome]:
     """What a candidate was where its schedule touched zero before, unless that is what it ended as."""
     line = Timeline(course.last)
-    epochs = [next(epoch for epoch in range(1, line.last + 1) if line.passes(t, epoch)) for t in ZEROS]
+    epochs = [epoch_at(t, line) for t in ZEROS]
     found = {course.until(epoch).epoch: course.until(epoch) for epoch in epochs if epoch < end}
     return [outcome for epoch, outcome in found.items() if epoch != course.until(end).epoch]
 
 
-@dataclass(frozen=True)
-class Held:
-    """A table's rows: those that are learned from, and those that are held out."""
-
-    name: str
-    schema: Schema
-    problem: Problem
-    test: pd.DataFrame
-    target: str
-
-    @classmethod
-    def of(cls, table: Table, seed: int, n_rows: int) -> Held:
-        train, test = table.split(seed, n_rows * 5 // 4)
-        y = train.pop(table.target).to_numpy(float)
-        schema = infer_schema(train)
-        coded = schema.encode(train)
-        folds = make_folds(None, len(y), y, random_state=seed)
-        problem = Problem(
-            coded.numbers, coded.codes, schema.layout, y[:, None], None, folds, as_metric(None), seed=seed
-        )  # fmt: skip
-        return cls(table.name, schema, problem, test, table.target)
-
-    def error(self, parts: Sequence[ModelPart]) -> float:
-        prediction = FittedModel(self.schema, list(parts), {"targets": [self.target]}).predict(self.test)
-        return spread_error(self.test[self.target], prediction)
-
-    def evaluated(self, pairs: Sequence[tuple[Course, CandidateOutcome]]) -> list[Evaluated]:
-        """Candidates as a search sees them, numbered anew."""
-        return [
-            _gather(replace(course.item, index=place), replace(outcome, states=[dict(s) for s in outcome.states]),
-                    self.problem)
-            for place, (course, outcome) in enumerate(pairs)
-        ]  # fmt: skip
+def evaluated(pairs: Sequence[tuple[Course, CandidateOutcome]], problem: Problem) -> list[Evaluated]:
+    """Candidates as a search sees them, numbered anew."""
+    return [
+        _gather(
+            replace(course.item, index=place),
+            replace(outcome, states=[dict(state) for state in outcome.states]),
+            problem,
+        )
+        for place, (course, outcome) in enumerate(pairs)
+    ]
 
 
 def one_fold(held: Held, selection: Selection) -> float:
@@ -155,10 +132,10 @@ def one_fold(held: Held, selection: Selection) -> float:
     return float(np.exp(np.mean(np.log(errors))))
 
 
-def one_selection(held: Held, evaluated: Sequence[Evaluated]) -> float:
+def one_selection(held: Held, found: Sequence[Evaluated]) -> float:
     """The error with weights selected on all rows at once."""
     problem = held.problem
-    usable = [item for item in evaluated if item.oof is not None]
+    usable = [item for item in found if item.oof is not None]
     weights = greedy_weights(
         np.stack([item.oof for item in usable if item.oof is not None]), problem.y, None, problem.metric.score,
         of_squares=problem.metric.of_squares,
@@ -187,8 +164,8 @@ def measure(table: Table, seed: int, options: argparse.Namespace) -> list[Row]:
         return pairs, epochs
 
     whole, whole_epochs = kept(stacks)
-    evaluated = held.evaluated(whole)
-    selection = select(evaluated, [], problem)
+    found = evaluated(whole, problem)
+    selection = select(found, [], problem)
     errors = {YARDSTICK: (held.error(selection.parts), whole_epochs)}
     sets = {
         "without rung": kept(stacks, rungs=()),
@@ -204,10 +181,10 @@ def measure(table: Table, seed: int, options: argparse.Namespace) -> list[Row]:
     ]  # fmt: skip
     sets["with snapshots"] = [*whole, *early], whole_epochs
     for name, (pairs, epochs) in sets.items():
-        errors[name] = held.error(select(held.evaluated(pairs), [], problem).parts), epochs
-    best = select(evaluated, [], problem, ensemble=False)
+        errors[name] = held.error(select(evaluated(pairs, problem), [], problem).parts), epochs
+    best = select(found, [], problem, ensemble=False)
     errors["the best candidate alone"] = held.error(best.parts), whole_epochs
-    errors["weights selected once, on all rows"] = one_selection(held, evaluated), whole_epochs
+    errors["weights selected once, on all rows"] = one_selection(held, found), whole_epochs
     errors["the networks of one fold"] = one_fold(held, selection), whole_epochs
     again = selection.on_all_rows(AllRows.of(problem, len(problem.y), lambda: False), options.jobs)
     errors["fitted again on all rows"] = held.error(again.parts), whole_epochs
@@ -250,8 +227,6 @@ def main() -> None:
     options = parser.parse_args()
     rows = [json.loads(line) for line in options.results.read_text().splitlines()] if options.results.exists() else []
     if options.suite:
-        from autoreg.plugins import load_plugins
-
         load_plugins()
         done = {(row["set"], row["seed"]) for row in rows}
         for table in read_suite(options.suite, names=options.sets):
