@@ -186,7 +186,7 @@ def measure(table: Table, seed: int, options: argparse.Namespace) -> list[Row]:
     errors["the best candidate alone"] = held.error(best.parts), whole_epochs
     errors["weights selected once, on all rows"] = one_selection(held, found), whole_epochs
     errors["the networks of one fold"] = one_fold(held, selection), whole_epochs
-    again = selection.on_all_rows(AllRows.of(problem, len(problem.y), lambda: False), options.jobs)
+    again = selection.on_all_rows(AllRows.of(problem, len(problem.y)), options.jobs)
     errors["fitted again on all rows"] = held.error(again.parts), whole_epochs
     return [
         {
